@@ -1,0 +1,68 @@
+"""What every contender trains: the networks, their starting weights and the batch.
+
+A contender is a module beside this one, with a `VERSION` to print and the function
+`training_step(network)`. That builds the network `NETWORKS[network]` with the weights given here
+and returns a function: each call makes one training step and returns its loss, which has `.item()`.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Network:
+    """A multilayer perceptron with ReLU between its layers, and the size of its batch."""
+
+    sizes: tuple[int, ...]
+    batch: int
+
+    def __str__(self):
+        return f"{'-'.join(map(str, self.sizes))}, batch {self.batch}"
+
+
+NETWORKS = {
+    "tiny": Network(sizes=(2, 16, 16, 2), batch=32),
+    "digits": Network(sizes=(64, 128, 64, 10), batch=64),
+    "mnist": Network(sizes=(784, 512, 256, 10), batch=128),
+}
+
+# Adam, with epsilon outside the square root as PyTorch and JAX's optax have it.
+LEARNING_RATE = 1e-3
+BETA1 = 0.9
+BETA2 = 0.999
+EPSILON = 1e-8
+
+
+def starting_parameters(network):
+    """[weight, bias, weight, bias, ...] in float32; a weight is (out_features, in_features).
+
+    Drawn as PyTorch's `Linear` draws them: uniform in ±1/√in_features.
+    """
+    sizes = NETWORKS[network].sizes
+    rng = np.random.default_rng(0)
+    parameters = []
+    for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):
+        bound = 1 / np.sqrt(fan_in)
+        parameters.append(rng.uniform(-bound, bound, (fan_out, fan_in)).astype(np.float32))
+        parameters.append(rng.uniform(-bound, bound, fan_out).astype(np.float32))
+    return parameters
+
+
+def starting_state_dict(network):
+    """The same parameters under the names they have in a Sequential of Linear, ReLU, Linear, ..."""
+    parameters = starting_parameters(network)
+    state = {}
+    for layer in range(len(parameters) // 2):
+        state[f"{2 * layer}.weight"] = parameters[2 * layer]
+        state[f"{2 * layer}.bias"] = parameters[2 * layer + 1]
+    return state
+
+
+def batch(network):
+    """Inputs (batch, features) in float32 and class indices (batch,) in int64, both random."""
+    sizes, examples = NETWORKS[network].sizes, NETWORKS[network].batch
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((examples, sizes[0])).astype(np.float32)
+    y = rng.integers(sizes[-1], size=examples)
+    return x, y

@@ -1,0 +1,39 @@
+"""One training step in tinygrad_opt as a user writes it, without `tg.compile`."""
+
+import tinygrad_opt as tg
+from tinygrad_opt import nn, optim
+
+from .problem import (
+    BETA1,
+    BETA2,
+    EPSILON,
+    LEARNING_RATE,
+    NETWORKS,
+    batch,
+    starting_state_dict,
+)
+
+VERSION = f"tinygrad_opt {getattr(tg, '__version__', '(no version)')}"
+
+
+def training_step(network):
+    tg.set_default_dtype("float32")
+    model = nn.MLP(NETWORKS[network].sizes, activation=nn.ReLU)
+    model.load_state_dict(starting_state_dict(network))
+    optimizer = optim.Adam(
+        model.parameters(),
+        lr=LEARNING_RATE,
+        betas=(BETA1, BETA2),
+        eps=EPSILON,
+        eps_in_sqrt=False,
+    )
+    x, y = batch(network)
+
+    def step():
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return step

@@ -1,0 +1,21 @@
+"""The exceptions of the library. Nothing is imported here, so every other file may raise them.
+
+Each is also one of Python's own exceptions, so ``except ValueError`` keeps working. A wrong value that
+needs no name of its own (a learning rate of -1, an unknown reduction) is a plain ``ValueError``.
+"""
+
+
+class GraphError(RuntimeError):
+    """The graph cannot do what was asked: it was freed, changed in place, or has no gradient to give."""
+
+
+class MissingRuleError(TypeError):
+    """A NumPy function, or one of its options, has no gradient rule."""
+
+
+class ShapeError(ValueError):
+    """Two shapes that have to agree do not."""
+
+
+class StateDictError(ValueError):
+    """A state dict does not fit the model or the optimizer that should load it."""

@@ -1,0 +1,241 @@
+"""The graph that running code leaves behind, and the backward walk over it.
+
+It sits between the rule table (``rules/``), whose rules the walk applies, and ``Tensor``, which makes the nodes.
+A Node remembers one call: the operation, the values that went in and came out, and the nodes those values came
+from. Nodes are numbered as they are made, and a node can only be made after its parents, so walking from the
+highest number to the lowest visits every node after all its consumers: no sorting by dependencies, no recursion.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import threading
+import weakref
+from collections.abc import Callable, Iterable
+from operator import attrgetter
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from tinygrad_opt.errors import GraphError, ShapeError
+from tinygrad_opt.rules.registry import Op, unread_inputs
+
+_clock = itertools.count(1)
+_by_age = attrgetter("index")
+
+
+class Node:
+    """One recorded call, or (``op`` is None) a leaf: a Tensor that gradients are wanted for."""
+
+    __slots__ = ("args", "grad", "index", "kwargs", "op", "out", "parents", "retain", "values")
+
+    def __init__(
+        self,
+        op: Op | None,
+        args: tuple[Any, ...] | None,
+        values: list[Any] | None,
+        kwargs: dict[str, Any],
+        out: Any,
+        parents: list[tuple[int, Node]],
+    ) -> None:
+        self.op = op
+        self.args = args  # as the caller gave them: Tensors, arrays, numbers
+        self.values = values  # the same with every Tensor replaced by what it holds
+        self.kwargs = kwargs
+        self.out = out
+        self.parents = parents  # (position among the values, the node that made that value)
+        self.index = next(_clock)
+        self.grad: Any = None
+        self.retain = False
+
+    def free(self) -> None:
+        """Drop what the backward walk needed, and the way to the parents."""
+        self.args = self.values = None
+        self.parents = []
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Grad mode
+
+
+class _Mode(threading.local):
+    enabled = True
+
+
+mode = _Mode()
+
+
+class set_grad_enabled(contextlib.ContextDecorator):
+    """Switch the recording of the graph on or off, for this thread, inside a ``with`` block or a function.
+
+    >>> import tinygrad_opt as tg
+    >>> x = tg.Tensor(2.0, requires_grad=True)
+    >>> with tg.set_grad_enabled(False):
+    ...     y = x * x
+    >>> y.requires_grad
+    False
+    """
+
+    def __init__(self, enabled: bool) -> None:
+        self.enabled = enabled
+        self._previous: list[bool] = []
+
+    def _recreate_cm(self) -> set_grad_enabled:
+        return set_grad_enabled(self.enabled)  # a decorated function may run in several threads at once
+
+    def __enter__(self) -> None:
+        self._previous.append(mode.enabled)
+        mode.enabled = self.enabled
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        mode.enabled = self._previous.pop()
+
+
+def no_grad() -> set_grad_enabled:
+    """Record no graph inside a ``with tg.no_grad():`` block, or in a function under ``@tg.no_grad()``.
+
+    >>> import tinygrad_opt as tg
+    >>> w = tg.Tensor([1.0, 2.0], requires_grad=True)
+    >>> with tg.no_grad():
+    ...     w -= 0.5
+    >>> w
+    Tensor([0.5, 1.5], requires_grad=True)
+    """
+    return set_grad_enabled(False)
+
+
+def is_grad_enabled() -> bool:
+    """Whether calls on Tensors are recorded in this thread just now.
+
+    >>> import tinygrad_opt as tg
+    >>> tg.is_grad_enabled()
+    True
+    """
+    return mode.enabled
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The backward walk
+
+
+def backpropagate(
+    root: Node,
+    gradient: Any,
+    *,
+    inputs: Iterable[Node] = (),
+    retain_graph: bool = False,
+    lift: Callable[[Any, Node], Any] | None = None,
+) -> dict[Node, Any]:
+    """Walk from ``root`` to the leaves and return the gradient of every leaf, retained node and input.
+
+    ``lift(value, node)`` makes a value differentiable again; with it, gradients are Tensors (``create_graph``).
+    """
+    wanted = set(inputs)
+    grads = {root: gradient}
+    order = oldest_first(root)
+    while order:
+        node = order.pop()
+        if node.op is None or node not in grads:
+            continue
+        g = grads[node] if node.retain or node in wanted else grads.pop(node)
+        values, out = node.values, node.out
+        if values is None:
+            raise GraphError(
+                f"backward through the same graph a second time: its values (here those of {node.op.name}) were freed "
+                "by the first walk. Pass retain_graph=True to the first backward(), or compute the loss again."
+            )
+        if _last_change > node.index:
+            _check_unchanged(node)
+        if lift is not None:
+            out = lift(out, node)
+            values = list(values)
+            for position, parent in node.parents:
+                values[position] = lift(values[position], parent)
+        for position, parent in node.parents:
+            contribution = node.op.vjps[position](g, out, *values, **node.kwargs)  # type: ignore[misc]
+            if contribution.shape != parent.out.shape:
+                contribution = unbroadcast(contribution, parent.out.shape, node)
+            if contribution.dtype is not parent.out.dtype:
+                contribution = contribution.astype(parent.out.dtype)
+            grads[parent] = grads[parent] + contribution if parent in grads else contribution
+        if not retain_graph:
+            node.free()
+    return grads
+
+
+def oldest_first(root: Node) -> list[Node]:
+    """All nodes that ``root`` was made from and ``root`` itself, in the order in which they were made."""
+    seen = {root}
+    stack = [root]
+    while stack:
+        for _, parent in stack.pop().parents:
+            if parent not in seen:
+                seen.add(parent)
+                stack.append(parent)
+    return sorted(seen, key=_by_age)
+
+
+def unbroadcast(g: Any, shape: tuple[int, ...], node: Node) -> Any:
+    """Undo broadcasting: sum ``g`` over the axes along which a value of ``shape`` was repeated."""
+    total = g
+    extra = g.ndim - len(shape)
+    if extra > 0:
+        total = np.add.reduce(total, axis=tuple(range(extra)))
+    if total.shape != shape and extra >= 0:
+        repeated = tuple(i for i, n in enumerate(shape) if n == 1)
+        total = np.add.reduce(total, axis=repeated, keepdims=True)
+    if total.shape != shape:
+        raise ShapeError(
+            f"the gradient rule of {node.op and node.op.name} returned shape {g.shape} for an input of shape {shape}"
+        )
+    return total
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Changes in place: the clock that numbers the nodes also dates every change, so a stale value is seen
+
+
+Span = tuple[int, int]
+_changes: dict[Span, list[Any]] = {}  # span -> [time of its last change, weak reference to the memory's owner]
+_last_change = 0
+
+
+def watch(array: np.ndarray) -> Span:
+    """The bytes that ``array`` spans: what `note_changes` takes."""
+    span = np.lib.array_utils.byte_bounds(array)
+    if span not in _changes:
+        owner = array
+        while isinstance(owner.base, np.ndarray):
+            owner = owner.base
+        _changes[span] = [0, weakref.ref(owner, lambda _: _changes.pop(span, None))]
+    return span
+
+
+def note_changes(spans: Iterable[Span]) -> None:
+    """Date a change in place of the bytes in each of ``spans``."""
+    global _last_change
+    _last_change = next(_clock)
+    for span in spans:
+        _changes[span][0] = _last_change
+
+
+def _check_unchanged(node: Node) -> None:
+    """Raise if a value that a rule of ``node`` reads was changed in place after the node was made."""
+    assert node.op is not None and node.values is not None
+    changed = [span for span, (time, _) in list(_changes.items()) if time > node.index]
+    rules = [node.op.vjp(position) for position, _ in node.parents]
+    unread = set.intersection(*(unread_inputs(rule, len(node.values)) for rule in rules if rule is not None))
+    for position, value in enumerate([node.out, *node.values], start=-1):
+        if position in unread or not isinstance(value, np.ndarray):
+            continue
+        low, high = np.lib.array_utils.byte_bounds(value)
+        if any(first < high and low < last for first, last in changed):
+            what = "its result" if position < 0 else f"its input {position}"
+            raise GraphError(
+                f"{node.op.name} needs {what}, of shape {value.shape}, for the backward pass, but that value was changed "
+                "in place after it was used. Call backward() before changing it, or use a copy: x.copy()."
+            )

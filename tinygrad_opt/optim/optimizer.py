@@ -1,0 +1,276 @@
+"""Optimizer: the base of all update rules, and the vector θ that they work on.
+
+The parameters of a group lie one after the other in one flat vector θ, and each parameter's array becomes a view of its
+part; the optimizer's state (a momentum, say) lies in vectors of the same length. An update rule is then the formula of
+the textbook on whole vectors. It is applied block by block, so that what it reads and writes stays in the cache.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from tinygrad_opt import graph
+from tinygrad_opt.errors import GraphError, StateDictError
+from tinygrad_opt.nn.module import Parameter
+from tinygrad_opt.tensor import Tensor
+
+Array = npt.NDArray[Any]
+Group = dict[str, Any]
+
+BLOCK = 16_384  # elements: a handful of float32 blocks of this size fit into a 1 MB second-level cache
+
+
+class Vector:
+    """Parameters of one dtype laid out as one vector ``theta``, with their gradients ``g`` and state beside it."""
+
+    def __init__(self, group: Group, parameters: list[Parameter]) -> None:
+        self.group = group
+        self.parameters = parameters
+        self.theta = np.concatenate([p.data for p in parameters], axis=None)
+        self.g = np.empty_like(self.theta)
+        self.state: dict[str, Array] = {}
+        self.steps = [0] * len(parameters)  # how many updates each parameter has had
+        ends = np.cumsum([p.size for p in parameters]).tolist()
+        self.slices = [slice(end - p.size, end) for p, end in zip(parameters, ends, strict=True)]
+        self.views: list[Array] = [self.theta[s].reshape(p.shape) for s, p in zip(self.slices, parameters, strict=True)]
+        self.spans = [graph.watch(view) for view in self.views]
+        for p, view in zip(parameters, self.views, strict=True):
+            p.data = view
+
+    def state_vector(self, name: str) -> Array:
+        """The state called ``name``; zero at the start."""
+        if name not in self.state:
+            self.state[name] = np.zeros_like(self.theta)
+        return self.state[name]
+
+    def runs(self) -> Iterator[tuple[slice, int]]:
+        """Gather the gradients; yield each stretch of θ that has them, with the number t of its coming update.
+
+        Parameters side by side with gradients and the same t form one stretch: nearly always, that is all of θ.
+        """
+        for p, view, s in zip(self.parameters, self.views, self.slices, strict=True):
+            if p._data is not view:  # another optimizer, or an assignment to p.data, has moved it
+                self.theta[s] = p._data.ravel()
+                p.data = view
+        grads = [p.grad for p in self.parameters]
+        if all(grad is not None for grad in grads) and self.steps.count(self.steps[0]) == len(grads):
+            np.concatenate([grad._data for grad in grads], axis=None, out=self.g)
+            yield self._advance(0, len(grads))
+            return
+        first = 0
+        for i, grad in enumerate(grads):
+            if grad is not None:
+                self.g[self.slices[i]] = grad._data.ravel()
+            following = grads[i + 1] if i + 1 < len(grads) else None
+            if grad is None:
+                first = i + 1
+            elif following is None or self.steps[i + 1] != self.steps[i]:
+                yield self._advance(first, i + 1)
+                first = i + 1
+
+    def _advance(self, first: int, last: int) -> tuple[slice, int]:
+        """Count one more update of the parameters ``first`` to ``last``, and say where they lie."""
+        t = self.steps[first] + 1
+        self.steps[first:last] = [t] * (last - first)
+        graph.note_changes(self.spans[first:last])
+        return slice(self.slices[first].start, self.slices[last - 1].stop), t
+
+
+class Optimizer:
+    """The base class: an optimizer says in `update` how one step changes θ, and here is everything else.
+
+    ``params`` is an iterable of Parameters, or of dicts (parameter groups): ``{"params": [...], "lr": 0.1}``.
+    ``defaults`` are the hyperparameters of groups that do not set their own. ``param_groups`` is the list of groups;
+    ``optimizer.param_groups[0]["lr"] = 0.01`` counts from the next step.
+
+    Raises TypeError for anything that is not a Parameter, ValueError when there is none, when one is given twice, or
+    when a hyperparameter is out of range.
+    """
+
+    state_names: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, params: Iterable[Any], defaults: Group) -> None:
+        self.defaults = defaults
+        self.param_groups: list[Group] = []
+        self._vectors: list[Vector] = []
+        self._warned = False
+        given = [params] if isinstance(params, (Tensor, Mapping)) else list(params)
+        if not given:
+            raise ValueError(f"{type(self).__name__} got no parameters: pass model.parameters()")
+        for group in given if isinstance(given[0], Mapping) else [{"params": given}]:
+            self.add_param_group(group)
+
+    def add_param_group(self, group: Mapping[str, Any]) -> None:
+        """Take on more parameters: a dict with ``params`` and the hyperparameters that differ from the defaults."""
+        parameters = [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])
+        taken = {id(p) for other in self.param_groups for p in other["params"]}
+        for p in parameters:
+            if not isinstance(p, Tensor) or not p.is_leaf:
+                raise TypeError(f"an optimizer takes Parameters (leaf Tensors that require gradients); got {p!r:.80}")
+            if id(p) in taken:
+                raise ValueError(f"parameter {p.name or p.shape} was given twice")
+            taken.add(id(p))
+        unknown = group.keys() - self.defaults.keys() - {"params"}
+        if unknown:
+            raise ValueError(f"{type(self).__name__} has no hyperparameter {sorted(unknown)}; it has {sorted(self.defaults)}")
+        complete = {"params": parameters, **self.defaults, **{k: v for k, v in group.items() if k != "params"}}
+        self.check(complete)
+        self.param_groups.append(complete)
+        for dtype in dict.fromkeys(p.dtype for p in parameters):
+            self._vectors.append(Vector(complete, [p for p in parameters if p.dtype == dtype]))
+
+    # What a subclass writes ------------------------------------------------------------------------------------------
+
+    def check(self, group: Group) -> None:
+        """Raise ValueError for a hyperparameter out of range."""
+        check_range("lr", group["lr"], 0, math.inf, open_low=True)
+
+    def state_of(self, group: Group) -> tuple[str, ...]:
+        """The names of the state vectors that `update` is given."""
+        return self.state_names
+
+    def update(self, group: Group, t: int, theta: Array, g: Array, *state: Array) -> None:
+        """Change ``theta`` in place by the rule; ``g`` is the gradient, ``t`` counts from 1."""
+        raise NotImplementedError(f"{type(self).__name__} has no update rule")
+
+    # What a user calls -----------------------------------------------------------------------------------------------
+
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+        """Change the parameters by one step of the rule, from the gradients that ``backward()`` left.
+
+        With a ``closure``, a function that returns the loss and does not call ``backward()``, the gradients are
+        computed afresh first, and the loss is returned.
+
+        Raises GraphError when no parameter has a gradient. Single ones without are skipped, with one warning.
+        """
+        loss = None
+        if closure is not None:
+            loss = closure()
+            self.zero_grad()
+            loss.backward()
+        moved = 0
+        for vector in self._vectors:
+            state = [vector.state_vector(name) for name in self.state_of(vector.group)]
+            for run, t in vector.runs():
+                moved += 1
+                for start in range(run.start, run.stop, BLOCK):
+                    block = slice(start, min(start + BLOCK, run.stop))
+                    self.update(vector.group, t, vector.theta[block], vector.g[block], *[s[block] for s in state])
+        if not moved or not self._warned:
+            self._report_missing(bool(moved))
+        return loss
+
+    def zero_grad(self) -> None:
+        """Forget all gradients: ``grad`` of every parameter is None again."""
+        for vector in self._vectors:
+            for p in vector.parameters:
+                if p._node is not None:
+                    p._node.grad = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the coming steps depend on, but the parameters: as in PyTorch, ``state`` and ``param_groups``.
+
+        ``state[i]`` holds the state of the i-th parameter: ``step`` and one array per state vector.
+        """
+        state: dict[int, dict[str, Any]] = {}
+        numbers = self._numbers()
+        for vector in self._vectors:
+            for p, s, t in zip(vector.parameters, vector.slices, vector.steps, strict=True):
+                arrays = {name: values[s].reshape(p.shape).copy() for name, values in vector.state.items()}
+                state[numbers[id(p)]] = {"step": t, **arrays}
+        groups = [{**group, "params": [numbers[id(p)] for p in group["params"]]} for group in self.param_groups]
+        return {"state": dict(sorted(state.items())), "param_groups": groups}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Continue from a `state_dict` bit for bit.
+
+        Raises StateDictError when groups, parameters or shapes differ; nothing is changed then.
+        """
+        self._check_state(state_dict)
+        for group, saved in zip(self.param_groups, state_dict["param_groups"], strict=True):
+            group.update({name: value for name, value in saved.items() if name != "params"})
+        numbers = self._numbers()
+        for vector in self._vectors:
+            vector.state = {}
+            for i, (p, s) in enumerate(zip(vector.parameters, vector.slices, strict=True)):
+                saved = dict(state_dict["state"][numbers[id(p)]])
+                vector.steps[i] = int(saved.pop("step"))
+                for name, values in saved.items():
+                    vector.state_vector(name)[s] = np.asarray(values).ravel()
+
+    # Helpers ---------------------------------------------------------------------------------------------------------
+
+    def _numbers(self) -> dict[int, int]:
+        """The position of every parameter, by its id."""
+        return {id(p): i for i, p in enumerate(p for group in self.param_groups for p in group["params"])}
+
+    def _check_state(self, state_dict: Mapping[str, Any]) -> None:
+        for key in ("state", "param_groups"):
+            if key not in state_dict:
+                raise StateDictError(f"an optimizer's state has {key!r}; this one has {sorted(state_dict)}")
+        own = [len(group["params"]) for group in self.param_groups]
+        saved = [len(group["params"]) for group in state_dict["param_groups"]]
+        if own != saved:
+            raise StateDictError(f"the state is of groups of {saved} parameters; this optimizer has groups of {own}")
+        for saved_group in state_dict["param_groups"]:
+            if saved_group.keys() != {"params", *self.defaults}:
+                raise StateDictError(
+                    f"the state has hyperparameters {sorted(saved_group)}; {type(self).__name__} has "
+                    f"{sorted(['params', *self.defaults])}. Load it into the class that it was saved from."
+                )
+            self.check(dict(saved_group))
+        numbers = self._numbers()
+        for vector in self._vectors:
+            for p in vector.parameters:
+                number = numbers[id(p)]
+                entry = state_dict["state"].get(number)
+                if entry is None or "step" not in entry:
+                    raise StateDictError(f"the state has no entry for parameter {number} ({p.name or p.shape})")
+                for name, values in entry.items():
+                    if name != "step" and np.shape(values) != p.shape:
+                        raise StateDictError(
+                            f"{name} of parameter {number} has shape {np.shape(values)} in the state, {p.shape} here"
+                        )
+
+    def _report_missing(self, moved: bool) -> None:
+        names = [
+            p.name or f"{number} of shape {p.shape}"
+            for number, p in enumerate(p for group in self.param_groups for p in group["params"])
+            if p.grad is None
+        ]
+        if not moved:
+            raise GraphError("step() found no gradient in any parameter: call loss.backward() first, after zero_grad()")
+        self._warned = True
+        if names:
+            warnings.warn(
+                f"step() skips parameters without a gradient: {', '.join(names)}. Does the loss depend on them?",
+                stacklevel=3,
+            )
+
+    def __repr__(self) -> str:
+        lines = [
+            f"  {sum(p.size for p in group['params']):,} parameters: "
+            + ", ".join(f"{name}={value}" for name, value in group.items() if name != "params")
+            for group in self.param_groups
+        ]
+        return "\n".join([f"{type(self).__name__}(", *lines, ")"])
+
+
+def check_range(name: str, value: Any, low: float, high: float, *, open_low: bool = False, open_high: bool = True) -> None:
+    """Raise ValueError, with the name, when a hyperparameter is not a number from ``low`` to ``high``."""
+    number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    if number and (low < value if open_low else low <= value) and (value < high if open_high else value <= high):
+        return
+    interval = f"{'(' if open_low else '['}{low}, {high}{')' if open_high else ']'}"
+    raise ValueError(f"{name} must be a number in {interval}; got {value!r}")
+
+
+def root(x: Array, eps: float, inside: bool) -> Array:
+    """√(x + ε), as the text has it, or (``inside`` is False) √x + ε, as PyTorch has it."""
+    return np.sqrt(x + eps) if inside else np.sqrt(x) + eps

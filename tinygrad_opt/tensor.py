@@ -1,0 +1,747 @@
+"""Tensor: an array that knows how it was computed. It stands on ``graph.py`` and makes the graph's nodes.
+
+A Tensor is two things, the array ``data`` and the Node that made it (None where no gradient is wanted). Whatever is
+done to it (an operator, a method, a NumPy function) arrives in `apply`, which runs the function on the arrays and
+leaves one Node behind.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tinygrad_opt import graph
+from tinygrad_opt.errors import GraphError, MissingRuleError, ShapeError
+from tinygrad_opt.graph import Node, mode
+from tinygrad_opt.rules import elementwise, shaping
+from tinygrad_opt.rules.registry import NON_DIFFERENTIABLE, TABLE, UFUNC_METHODS, Op
+from tinygrad_opt.rules.shaping import Bundle, pack, unpack
+
+Axis = int | tuple[int, ...] | None
+
+_default_dtype: np.dtype[Any] = np.dtype(np.float64)
+
+
+def set_default_dtype(dtype: npt.DTypeLike) -> None:
+    """Choose the dtype that floating-point data get: float64 (at the start) or float32 (faster, less exact).
+
+    Raises ValueError for a dtype that is not a floating-point one.
+
+    >>> import tinygrad_opt as tg
+    >>> tg.set_default_dtype("float32")
+    >>> tg.Tensor([1.0, 2.0]).dtype
+    dtype('float32')
+    >>> tg.set_default_dtype("float64")
+    """
+    global _default_dtype
+    if not np.issubdtype(dtype, np.floating):
+        raise ValueError(f"the default dtype must be a floating-point one, such as 'float32'; got {dtype!r}")
+    _default_dtype = np.dtype(dtype)
+
+
+def get_default_dtype() -> np.dtype[Any]:
+    """The dtype that floating-point data get.
+
+    >>> import tinygrad_opt as tg
+    >>> tg.get_default_dtype()
+    dtype('float64')
+    """
+    return _default_dtype
+
+
+class Tensor:
+    """An n-dimensional array that records what is computed from it, so that gradients can flow back.
+
+    ``data`` is anything NumPy makes an array of; it is copied. Floating-point data get the default dtype unless
+    ``dtype`` says otherwise; integers and booleans stay what they are. With ``requires_grad=True`` every call on the
+    Tensor is recorded, and ``backward()`` on a result fills ``grad``. ``name`` is shown in pictures and messages.
+
+    Operators, methods and NumPy functions mean what they mean for arrays.
+
+    Raises TypeError when an integer or boolean Tensor should require a gradient.
+
+    >>> import numpy as np, tinygrad_opt as tg
+    >>> x = tg.Tensor([1.0, 2.0, 3.0], requires_grad=True)
+    >>> y = (np.sin(x) * x).sum()
+    >>> y.backward()
+    >>> bool(np.allclose(x.grad, np.sin(x.data) + x.data * np.cos(x.data)))
+    True
+    """
+
+    __slots__ = ("__weakref__", "_data", "_name", "_node")
+
+    _data: Any
+    _node: Node | None
+    _name: str | None
+
+    def __init__(
+        self,
+        data: Any,
+        requires_grad: bool = False,
+        *,
+        dtype: npt.DTypeLike | None = None,
+        name: str | None = None,
+    ) -> None:
+        array = np.array(_unwrap(data), dtype=dtype)
+        if array.dtype.kind not in "fiub":
+            raise TypeError(f"a Tensor holds real numbers or booleans; got data of dtype {array.dtype}: {data!r:.80}")
+        if dtype is None and array.dtype.kind == "f":
+            array = array.astype(_default_dtype, copy=False)
+        self._data = array
+        self._node = None
+        self._name = name
+        if requires_grad:
+            self.requires_grad = True
+
+    # What it is ------------------------------------------------------------------------------------------------------
+
+    @property
+    def data(self) -> Any:
+        """The array itself, without its history. A change made in it by hand is not recorded."""
+        return self._data
+
+    @data.setter
+    def data(self, value: Any) -> None:
+        new = value._data if isinstance(value, Tensor) else value
+        if isinstance(new, np.ndarray) and isinstance(self._data, np.ndarray) and np.may_share_memory(new, self._data):
+            graph.note_changes([graph.watch(new)])  # t.data -= ... : Python changes the array, then assigns it
+        self._data = new if hasattr(new, "shape") and new.shape else np.asarray(new)
+        if self._node is not None:
+            if self._node.op is None:
+                self._node.out = self._data
+            else:
+                self._node = None
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether calls on this Tensor are recorded; may be set on a leaf."""
+        return self._node is not None
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        if not self.is_leaf:
+            raise GraphError("requires_grad can be set on leaves only, not on the result of a computation: detach() it")
+        if not value:
+            self._node = None
+        elif self._node is None:
+            if self._data.dtype.kind != "f":
+                raise TypeError(
+                    f"only floating-point Tensors can require gradients; this one has dtype {self._data.dtype}. "
+                    "Make it one with dtype=float, or from data such as [1.0, 2.0]."
+                )
+            self._node = Node(None, None, None, {}, self._data, [])
+
+    def requires_grad_(self, value: bool = True) -> Tensor:
+        """Set ``requires_grad`` and return the Tensor."""
+        self.requires_grad = value
+        return self
+
+    @property
+    def grad(self) -> Any:
+        """The gradient that ``backward()`` accumulated here: a Tensor, or None before the first one."""
+        return None if self._node is None else self._node.grad
+
+    @grad.setter
+    def grad(self, value: Any) -> None:
+        if self._node is None:
+            if value is not None:
+                raise GraphError("this Tensor does not require a gradient, so it has none to set")
+            return
+        if value is not None:
+            value = value if isinstance(value, Tensor) else _wrap(np.array(value, self._data.dtype), None)
+            if value.shape != self.shape or value.dtype != self.dtype:
+                raise ShapeError(
+                    f"a gradient has the shape and dtype of its Tensor: {self.shape} and {self.dtype}, "
+                    f"not {value.shape} and {value.dtype}"
+                )
+        self._node.grad = value
+
+    @property
+    def name(self) -> str | None:
+        """What the Tensor is called in pictures and messages."""
+        return self._name
+
+    @name.setter
+    def name(self, value: str | None) -> None:
+        self._name = value
+
+    @property
+    def node(self) -> Node | None:
+        """The graph's record of how this Tensor was made; None where nothing is recorded."""
+        return self._node
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether the Tensor was made by the user, not computed from Tensors that require gradients."""
+        return self._node is None or self._node.op is None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The length of each axis."""
+        return self._data.shape  # type: ignore[no-any-return]
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return self._data.ndim  # type: ignore[no-any-return]
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return self._data.size  # type: ignore[no-any-return]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of the elements."""
+        return self._data.dtype  # type: ignore[no-any-return]
+
+    @property
+    def T(self) -> Tensor:
+        """The Tensor with its axes reversed."""
+        return self.transpose()
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if self.ndim == 0:
+            raise TypeError("cannot iterate over a 0-d Tensor")
+        return (self[i] for i in range(len(self)))
+
+    def __contains__(self, value: Any) -> bool:
+        return _unwrap(value) in self._data
+
+    def __bool__(self) -> bool:
+        return bool(self._data)
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __index__(self) -> int:
+        return self._data.__index__()  # type: ignore[no-any-return]
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec else str(self)
+
+    def __repr__(self) -> str:
+        text = np.array2string(self._data, separator=", ", prefix="Tensor(")
+        if self._data.dtype not in (_default_dtype, np.dtype(int), np.dtype(bool)):
+            text += f", dtype={self._data.dtype}"
+        if self._name is not None:
+            text += f", name={self._name!r}"
+        if self._node is not None:
+            text += ", requires_grad=True" if self._node.op is None else f", op={self._node.op.name}"
+        return f"Tensor({text})"
+
+    # Out of the graph ------------------------------------------------------------------------------------------------
+
+    def detach(self) -> Tensor:
+        """The same values (and memory) without the history: a constant."""
+        return _wrap(self._data, None)
+
+    def numpy(self) -> npt.NDArray[Any]:
+        """The array, when no gradient is wanted; raises GraphError otherwise, since gradients would get lost."""
+        if self._node is not None:
+            raise GraphError(
+                f"this Tensor of shape {self.shape} is part of a graph, and an array made of it would lose its "
+                "gradient without a word: use .detach().numpy() or .data"
+            )
+        return self._data  # type: ignore[no-any-return]
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        return np.array(self.numpy(), dtype=dtype, copy=copy)
+
+    def item(self) -> Any:
+        """The one element as a Python number; raises ValueError when there are several."""
+        if self.size != 1:
+            raise ValueError(f"item() needs a Tensor of one element; this one has shape {self.shape}")
+        return self._data.item()
+
+    def tolist(self) -> Any:
+        """The elements as nested Python lists."""
+        return self._data.tolist()
+
+    # Gradients -------------------------------------------------------------------------------------------------------
+
+    def backward(self, gradient: Any = None, retain_graph: bool = False, create_graph: bool = False) -> None:
+        """Compute the gradient of this Tensor with respect to every leaf it came from, and add it to their ``grad``.
+
+        ``gradient`` (of this Tensor's shape) is where the walk starts; a scalar starts with 1. The graph is freed
+        as it is walked, unless ``retain_graph``. With ``create_graph`` the gradients can be differentiated again.
+
+        Raises GraphError for a second walk over a freed graph, a value changed in place since it was used, a
+        Tensor without a graph, or a non-scalar without ``gradient``; ShapeError for one of another shape.
+
+        >>> import tinygrad_opt as tg
+        >>> x = tg.Tensor(3.0, requires_grad=True)
+        >>> (x * x).backward()
+        >>> x.grad.item()
+        6.0
+        """
+        node = self._node
+        if node is None:
+            raise GraphError(
+                "backward() has nothing to walk: no Tensor that this one was computed from has requires_grad=True, "
+                "or it was computed under no_grad()"
+            )
+        seed = self._seed(gradient, create_graph)
+        with graph.set_grad_enabled(create_graph):
+            grads = graph.backpropagate(
+                node, seed, retain_graph=retain_graph or create_graph, lift=lift if create_graph else None
+            )
+            own: set[int] = set()
+            for node, g in grads.items():
+                if node.op is not None and not node.retain:
+                    continue
+                if not create_graph:
+                    if g.base is not None or id(g) in own:
+                        g = g.copy()  # two Tensors never share the memory of one gradient
+                    own.add(id(g))
+                    g = _wrap(g, None)
+                node.grad = g if node.grad is None else node.grad + g
+
+    def _seed(self, gradient: Any, create_graph: bool) -> Any:
+        """Where the backward walk starts: the gradient given, checked, or 1 for a scalar."""
+        if gradient is None:
+            if self.size != 1:
+                raise GraphError(
+                    f"backward() of a non-scalar, of shape {self.shape}, needs to know where to start: "
+                    "reduce it first (.sum(), .mean()), or pass backward(gradient) of that shape"
+                )
+            gradient = np.ones(self.shape, self.dtype)
+        keep = create_graph and isinstance(gradient, Tensor)
+        seed = gradient if keep else _wrap(np.array(_unwrap(gradient), self.dtype), None)
+        if seed.shape != self.shape:
+            raise ShapeError(f"backward(gradient) needs the shape of the Tensor, {self.shape}; got {seed.shape}")
+        return seed if create_graph else seed._data
+
+    def retain_grad(self) -> None:
+        """Keep the gradient of this intermediate result in ``grad`` when ``backward()`` passes it."""
+        if self._node is None:
+            raise GraphError("retain_grad() needs a Tensor that is part of a graph")
+        self._node.retain = True
+
+    # NumPy's protocols -----------------------------------------------------------------------------------------------
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        out = kwargs.pop("out", None)
+        function: Callable[..., Any] = ufunc
+        if method != "__call__":
+            function = UFUNC_METHODS.get((ufunc, method), getattr(ufunc, method))
+            if function in TABLE:
+                kwargs = {"axis": 0} | kwargs
+        result = call(function, inputs, kwargs)
+        return result if out is None else _store(result, out[0])
+
+    def __array_function__(self, function: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return call(function, args, kwargs)
+
+    # Operators -------------------------------------------------------------------------------------------------------
+
+    def __add__(self, other: Any) -> Tensor:
+        return apply(np.add, (self, other), {})
+
+    def __radd__(self, other: Any) -> Tensor:
+        return apply(np.add, (other, self), {})
+
+    def __sub__(self, other: Any) -> Tensor:
+        return apply(np.subtract, (self, other), {})
+
+    def __rsub__(self, other: Any) -> Tensor:
+        return apply(np.subtract, (other, self), {})
+
+    def __mul__(self, other: Any) -> Tensor:
+        return apply(np.multiply, (self, other), {})
+
+    def __rmul__(self, other: Any) -> Tensor:
+        return apply(np.multiply, (other, self), {})
+
+    def __truediv__(self, other: Any) -> Tensor:
+        return apply(np.divide, (self, other), {})
+
+    def __rtruediv__(self, other: Any) -> Tensor:
+        return apply(np.divide, (other, self), {})
+
+    def __matmul__(self, other: Any) -> Tensor:
+        return apply(np.matmul, (self, other), {})
+
+    def __rmatmul__(self, other: Any) -> Tensor:
+        return apply(np.matmul, (other, self), {})
+
+    def __pow__(self, other: Any) -> Tensor:
+        return apply(np.power, (self, other), {})
+
+    def __rpow__(self, other: Any) -> Tensor:
+        return apply(np.power, (other, self), {})
+
+    def __mod__(self, other: Any) -> Tensor:
+        return apply(np.remainder, (self, other), {})
+
+    def __rmod__(self, other: Any) -> Tensor:
+        return apply(np.remainder, (other, self), {})
+
+    def __neg__(self) -> Tensor:
+        return apply(np.negative, (self,), {})
+
+    def __pos__(self) -> Tensor:
+        return apply(np.positive, (self,), {})
+
+    def __abs__(self) -> Tensor:
+        return apply(np.absolute, (self,), {})
+
+    def __getitem__(self, index: Any) -> Tensor:
+        return apply(shaping.getitem, (self, _unwrap(index)), {})
+
+    # Piecewise constant operators and comparisons give plain arrays.
+
+    def __floordiv__(self, other: Any) -> Any:
+        return call(np.floor_divide, (self, other), {})
+
+    def __rfloordiv__(self, other: Any) -> Any:
+        return call(np.floor_divide, (other, self), {})
+
+    def __eq__(self, other: object) -> Any:
+        return call(np.equal, (self, other), {})
+
+    def __ne__(self, other: object) -> Any:
+        return call(np.not_equal, (self, other), {})
+
+    def __lt__(self, other: Any) -> Any:
+        return call(np.less, (self, other), {})
+
+    def __le__(self, other: Any) -> Any:
+        return call(np.less_equal, (self, other), {})
+
+    def __gt__(self, other: Any) -> Any:
+        return call(np.greater, (self, other), {})
+
+    def __ge__(self, other: Any) -> Any:
+        return call(np.greater_equal, (self, other), {})
+
+    def __and__(self, other: Any) -> Any:
+        return call(np.bitwise_and, (self, other), {})
+
+    def __rand__(self, other: Any) -> Any:
+        return call(np.bitwise_and, (other, self), {})
+
+    def __or__(self, other: Any) -> Any:
+        return call(np.bitwise_or, (self, other), {})
+
+    def __ror__(self, other: Any) -> Any:
+        return call(np.bitwise_or, (other, self), {})
+
+    def __xor__(self, other: Any) -> Any:
+        return call(np.bitwise_xor, (self, other), {})
+
+    def __rxor__(self, other: Any) -> Any:
+        return call(np.bitwise_xor, (other, self), {})
+
+    def __invert__(self) -> Any:
+        return call(np.invert, (self,), {})
+
+    __hash__ = object.__hash__
+
+    # In place: under no_grad the array itself changes; otherwise the name is bound to a new Tensor ------------------------
+
+    def __iadd__(self, other: Any) -> Tensor:
+        return self._in_place(np.add, other)
+
+    def __isub__(self, other: Any) -> Tensor:
+        return self._in_place(np.subtract, other)
+
+    def __imul__(self, other: Any) -> Tensor:
+        return self._in_place(np.multiply, other)
+
+    def __itruediv__(self, other: Any) -> Tensor:
+        return self._in_place(np.divide, other)
+
+    def __ipow__(self, other: Any) -> Tensor:
+        return self._in_place(np.power, other)
+
+    def __imatmul__(self, other: Any) -> Tensor:
+        return self._in_place(np.matmul, other)
+
+    def __imod__(self, other: Any) -> Tensor:
+        return self._in_place(np.remainder, other)
+
+    def _in_place(self, ufunc: np.ufunc, other: Any) -> Tensor:
+        if not mode.enabled:
+            ufunc(self._data, _unwrap(other), out=self._data)
+            graph.note_changes([graph.watch(self._data)])
+            return self
+        self._refuse_change_of_leaf(f"np.{ufunc.__name__} in place")
+        return apply(ufunc, (self, other), {})
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        if mode.enabled:
+            self._refuse_change_of_leaf("an assignment to elements")
+            if self._node is not None or _in_graph(value):
+                raise GraphError(
+                    "an assignment to elements is not recorded, so gradients would be wrong: build the result with "
+                    "np.where or np.concatenate, or assign under tg.no_grad()"
+                )
+        self._data[_unwrap(index)] = _unwrap(value)
+        graph.note_changes([graph.watch(self._data)])
+
+    def _refuse_change_of_leaf(self, what: str) -> None:
+        if self._node is not None and self._node.op is None:
+            raise GraphError(
+                f"{what} would change a leaf that requires a gradient (shape {self.shape}): update it under "
+                "tg.no_grad(), or write w = w - ... to compute a new Tensor"
+            )
+
+    # ndarray's methods -----------------------------------------------------------------------------------------------
+
+    def sum(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """``np.sum``."""
+        return apply(np.sum, (self,), {"axis": axis, "keepdims": keepdims})
+
+    def mean(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """``np.mean``."""
+        return apply(np.mean, (self,), {"axis": axis, "keepdims": keepdims})
+
+    def var(self, axis: Axis = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
+        """``np.var``."""
+        return apply(np.var, (self,), {"axis": axis, "ddof": ddof, "keepdims": keepdims})
+
+    def std(self, axis: Axis = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
+        """``np.std``."""
+        return apply(np.std, (self,), {"axis": axis, "ddof": ddof, "keepdims": keepdims})
+
+    def prod(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """``np.prod``."""
+        return apply(np.prod, (self,), {"axis": axis, "keepdims": keepdims})
+
+    def max(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """``np.max``; elements that tie share the gradient equally."""
+        return apply(np.max, (self,), {"axis": axis, "keepdims": keepdims})
+
+    def min(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """``np.min``; elements that tie share the gradient equally."""
+        return apply(np.min, (self,), {"axis": axis, "keepdims": keepdims})
+
+    def cumsum(self, axis: int | None = None) -> Tensor:
+        """``np.cumsum``."""
+        return apply(np.cumsum, (self,), {"axis": axis})
+
+    def argmax(self, axis: int | None = None, keepdims: bool = False) -> Any:
+        """``np.argmax``: a plain array."""
+        return self._data.argmax(axis=axis, keepdims=keepdims)
+
+    def argmin(self, axis: int | None = None, keepdims: bool = False) -> Any:
+        """``np.argmin``: a plain array."""
+        return self._data.argmin(axis=axis, keepdims=keepdims)
+
+    def argsort(self, axis: int | None = -1) -> Any:
+        """``np.argsort``: a plain array."""
+        return self._data.argsort(axis=axis)
+
+    def all(self, axis: Axis = None, keepdims: bool = False) -> Any:
+        """``np.all``: a plain array."""
+        return self._data.all(axis=axis, keepdims=keepdims)
+
+    def any(self, axis: Axis = None, keepdims: bool = False) -> Any:
+        """``np.any``: a plain array."""
+        return self._data.any(axis=axis, keepdims=keepdims)
+
+    def nonzero(self) -> Any:
+        """``np.nonzero``: plain arrays."""
+        return self._data.nonzero()
+
+    def round(self, decimals: int = 0) -> Any:
+        """``np.round``: a plain array."""
+        return self._data.round(decimals)
+
+    def reshape(self, *shape: Any) -> Tensor:
+        """``np.reshape``; the shape as one tuple or as several integers."""
+        return apply(np.reshape, (self, _one_tuple(shape)), {})
+
+    def transpose(self, *axes: Any) -> Tensor:
+        """``np.transpose``; the axes as one tuple or as several integers, reversed when there are none."""
+        return apply(np.transpose, (self, _one_tuple(axes) or None), {})
+
+    def swapaxes(self, axis1: int, axis2: int) -> Tensor:
+        """``np.swapaxes``."""
+        return apply(np.swapaxes, (self, axis1, axis2), {})
+
+    def squeeze(self, axis: Axis = None) -> Tensor:
+        """``np.squeeze``."""
+        return apply(np.squeeze, (self,), {"axis": axis})
+
+    def ravel(self) -> Tensor:
+        """``np.ravel``."""
+        return apply(np.ravel, (self,), {})
+
+    def flatten(self) -> Tensor:
+        """``np.ravel``: a Tensor is not changed in place, so no copy is needed."""
+        return apply(np.ravel, (self,), {})
+
+    def clip(self, min: Any = None, max: Any = None) -> Tensor:
+        """``np.clip``."""
+        return apply(np.clip, (self, min, max), {})
+
+    def dot(self, other: Any) -> Tensor:
+        """``np.dot``."""
+        return apply(np.dot, (self, other), {})
+
+    def take(self, indices: Any, axis: int | None = None) -> Tensor:
+        """``np.take``: the elements (or slices along ``axis``) at ``indices``."""
+        source = self.ravel() if axis is None else self
+        return source[(slice(None),) * ((axis or 0) % source.ndim) + (np.asarray(_unwrap(indices)),)]
+
+    def astype(self, dtype: npt.DTypeLike) -> Tensor:
+        """The values in another dtype; the gradient comes back in this one's."""
+        return apply(elementwise.astype, (self, np.dtype(dtype)), {})
+
+    def copy(self) -> Tensor:
+        """The values in new memory, still part of the graph."""
+        return apply(elementwise.astype, (self, self.dtype), {})
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Calling a function
+
+
+def call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Run any NumPy function or primitive that was called with Tensors, or raise MissingRuleError."""
+    if function in TABLE:
+        return apply(function, args, kwargs)
+    if function in NON_DIFFERENTIABLE:
+        return function(*map(_unwrap, args), **{name: _unwrap(value) for name, value in kwargs.items()})
+    name = getattr(function, "__name__", repr(function))
+    raise MissingRuleError(
+        f"{name} has no gradient rule, so it cannot be called with Tensors. Add one with "
+        f"tg.defvjp({name}, lambda g, out, x: ...), or call it with arrays: t.detach().numpy()"
+    )
+
+
+def apply(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Run ``function``, a row of the rule table, and leave a Node behind if a gradient will be wanted."""
+    op = TABLE[function]
+    if kwargs:
+        args, kwargs = _checked_options(op, args, kwargs)
+    values: list[Any] = []
+    parents: list[tuple[int, Node]] = []
+    for position, arg in enumerate(args):
+        if isinstance(arg, Tensor):
+            values.append(arg._data)
+            if arg._node is not None and op.vjp(position) is not None:
+                parents.append((position, arg._node))
+        elif isinstance(arg, (list, tuple)):
+            arg = _pack_sequence(op, position, arg)
+            values.append(arg._data if isinstance(arg, Tensor) else arg)
+            if isinstance(arg, Tensor) and arg._node is not None:
+                parents.append((position, arg._node))
+        else:
+            values.append(arg)
+    out = op.forward(*values, **kwargs)
+    if out.__class__ is not np.ndarray:
+        if isinstance(out, np.generic):
+            out = np.asarray(out)
+        elif isinstance(out, (list, tuple)) and function is not pack:
+            return _several(op, args, values, kwargs, Bundle(out), parents)
+    if parents and mode.enabled:
+        return _wrap(out, Node(op, args, values, kwargs, out, parents))
+    return _wrap(out, None)
+
+
+def lift(value: Any, node: Node) -> Any:
+    """A value of the graph as a Tensor again, made by ``node``: what `graph.backpropagate` wants."""
+    if isinstance(value, Bundle):
+        return tuple(apply(unpack, (_wrap(value, node), i), {}) for i in range(len(value)))
+    return _wrap(value, node)
+
+
+_new = object.__new__
+
+
+def _wrap(data: Any, node: Node | None) -> Tensor:
+    """A Tensor around ``data`` as it is, without the copies and checks of the constructor."""
+    tensor = _new(Tensor)
+    tensor._data = data if data.__class__ is np.ndarray or not isinstance(data, np.generic) else np.asarray(data)
+    tensor._node = node
+    tensor._name = None
+    return tensor
+
+
+def _several(
+    op: Op, args: tuple[Any, ...], values: list[Any], kwargs: dict[str, Any], out: Bundle, parents: list[Any]
+) -> tuple[Tensor, ...]:
+    """The results of a function that returns several arrays: one Node for the call, one for each result."""
+    node = Node(op, args, values, kwargs, out, parents) if parents and mode.enabled else None
+    whole = _wrap(out, node)
+    return tuple(apply(unpack, (whole, i), {}) for i in range(len(out)))
+
+
+def _checked_options(
+    op: Op, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The call with keyword arguments that the rules understand, and Tensors only among the positional ones."""
+    if "out" in kwargs:
+        kwargs = dict(kwargs)
+        if kwargs.pop("out") is not None:
+            raise MissingRuleError(f"{op.name}(out=...) cannot be recorded: write the result to a new name")
+    if any([isinstance(value, Tensor) for value in kwargs.values()]):
+        args, kwargs = _tensors_by_position(op, args, dict(kwargs))
+    if op.options is not None and not kwargs.keys() <= op.options:
+        unknown = ", ".join(f"{name}=" for name in sorted(kwargs.keys() - op.options))
+        raise MissingRuleError(f"{op.name} has no gradient rule for its option {unknown}")
+    return args, kwargs
+
+
+def _tensors_by_position(
+    op: Op, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Keyword arguments moved to their positions, up to the last Tensor among them."""
+    parameters = list(inspect.signature(op.function).parameters.values())[len(args) :]
+    names = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    while any(isinstance(value, Tensor) for value in kwargs.values()):
+        if not names or names[0] not in kwargs:
+            raise MissingRuleError(f"{op.name}: pass Tensors by position, not by keyword; got {sorted(kwargs)}")
+        args = (*args, kwargs.pop(names.pop(0)))
+    return args, kwargs
+
+
+def _pack_sequence(op: Op, position: int, arg: Sequence[Any]) -> Any:
+    """A list or tuple argument: Tensors in it become one packed Tensor, operands an array, options stay as they are."""
+    if any(isinstance(item, Tensor) for item in arg):
+        return apply(pack, tuple(x if isinstance(x, Tensor) else np.asarray(x) for x in arg), {})
+    return arg if op.vjp(position) is None else np.asarray(arg)
+
+
+def _store(result: Any, out: Any) -> Any:
+    """Finish ``array += tensor``: allowed only where no gradient gets lost."""
+    if _in_graph(result) or isinstance(out, Tensor):
+        raise GraphError(
+            "writing a Tensor that is part of a graph into an existing array (out=, or array += tensor) would lose its "
+            "gradient: write array = array + tensor, or use .detach()"
+        )
+    out[...] = _unwrap(result)
+    return out
+
+
+def _unwrap(value: Any) -> Any:
+    """``value`` with the Tensors in it, also inside lists, tuples and index expressions, replaced by their arrays."""
+    if isinstance(value, Tensor):
+        return value._data
+    if isinstance(value, (list, tuple)) and any(isinstance(item, (Tensor, list, tuple)) for item in value):
+        return type(value)(_unwrap(item) for item in value)
+    return value
+
+
+def _in_graph(value: Any) -> bool:
+    return isinstance(value, Tensor) and value._node is not None
+
+
+def _one_tuple(values: tuple[Any, ...]) -> Any:
+    """``((2, 3),)`` or ``(2, 3)`` -> ``(2, 3)``."""
+    if len(values) == 1 and (values[0] is None or isinstance(values[0], (tuple, list))):
+        return values[0]
+    return values
