@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_opt.errors import GraphError, ShapeError
-from tinygrad_opt.rules.registry import Op, unread_inputs
+from tinygrad_opt.rules.registry import Op, Rule, unread_inputs
 
 _clock = itertools.count(1)
 _by_age = attrgetter("index")
@@ -38,14 +38,14 @@ class Node:
         values: list[Any] | None,
         kwargs: dict[str, Any],
         out: Any,
-        parents: list[tuple[int, Node]],
+        parents: list[tuple[int, Node, Rule]],
     ) -> None:
         self.op = op
         self.args = args  # as the caller gave them: Tensors, arrays, numbers
         self.values = values  # the same with every Tensor replaced by what it holds
         self.kwargs = kwargs
         self.out = out
-        self.parents = parents  # (position among the values, the node that made that value)
+        self.parents = parents  # (position among the values, the node that made that value, its gradient rule)
         self.index = next(_clock)
         self.grad: Any = None
         self.retain = False
@@ -139,28 +139,30 @@ def backpropagate(
     order = oldest_first(root)
     while order:
         node = order.pop()
-        if node.op is None or node not in grads:
+        if node not in grads:
             continue
         g = grads[node] if node.retain or node in wanted else grads.pop(node)
         values, out = node.values, node.out
         if values is None:
             raise GraphError(
-                f"backward through the same graph a second time: its values (here those of {node.op.name}) were freed "
-                "by the first walk. Pass retain_graph=True to the first backward(), or compute the loss again."
+                f"backward through the same graph a second time: its values (here those of {node.op and node.op.name}) "
+                "were freed by the first walk. Pass retain_graph=True to the first backward(), or compute the loss again."
             )
         if _last_change > node.index:
             _check_unchanged(node)
         if lift is not None:
-            out = lift(out, node)
-            values = list(values)
-            for position, parent in node.parents:
+            out, values = lift(out, node), list(values)
+            for position, parent, _ in node.parents:
                 values[position] = lift(values[position], parent)
-        for position, parent in node.parents:
-            contribution = node.op.vjps[position](g, out, *values, **node.kwargs)  # type: ignore[misc]
-            if contribution.shape != parent.out.shape:
-                contribution = unbroadcast(contribution, parent.out.shape, node)
-            if contribution.dtype is not parent.out.dtype:
-                contribution = contribution.astype(parent.out.dtype)
+            if node.op.prepare is not None:  # type: ignore[union-attr]
+                values[-1] = node.op.prepare(*values[:-1])  # type: ignore[union-attr]
+        for _, parent, rule in node.parents:
+            contribution = rule(g, out, *values, **node.kwargs)
+            like = parent.out
+            if contribution.shape != like.shape:
+                contribution = unbroadcast(contribution, like.shape, node)
+            if contribution.dtype is not like.dtype:
+                contribution = contribution.astype(like.dtype)
             grads[parent] = grads[parent] + contribution if parent in grads else contribution
         if not retain_graph:
             node.free()
@@ -168,12 +170,12 @@ def backpropagate(
 
 
 def oldest_first(root: Node) -> list[Node]:
-    """All nodes that ``root`` was made from and ``root`` itself, in the order in which they were made."""
-    seen = {root}
+    """All calls that led to ``root``, leaves left out, in the order in which they were made."""
+    seen = {root} if root.op is not None else set()
     stack = [root]
     while stack:
-        for _, parent in stack.pop().parents:
-            if parent not in seen:
+        for _, parent, _ in stack.pop().parents:
+            if parent.op is not None and parent not in seen:
                 seen.add(parent)
                 stack.append(parent)
     return sorted(seen, key=_by_age)
@@ -227,8 +229,7 @@ def _check_unchanged(node: Node) -> None:
     """Raise if a value that a rule of ``node`` reads was changed in place after the node was made."""
     assert node.op is not None and node.values is not None
     changed = [span for span, (time, _) in list(_changes.items()) if time > node.index]
-    rules = [node.op.vjp(position) for position, _ in node.parents]
-    unread = set.intersection(*(unread_inputs(rule, len(node.values)) for rule in rules if rule is not None))
+    unread = set.intersection(*(unread_inputs(rule, len(node.values)) for _, _, rule in node.parents))
     for position, value in enumerate([node.out, *node.values], start=-1):
         if position in unread or not isinstance(value, np.ndarray):
             continue

@@ -18,7 +18,7 @@ from tinygrad_opt import graph
 from tinygrad_opt.errors import GraphError, MissingRuleError, ShapeError
 from tinygrad_opt.graph import Node, mode
 from tinygrad_opt.rules import elementwise, shaping
-from tinygrad_opt.rules.registry import NON_DIFFERENTIABLE, TABLE, UFUNC_METHODS, Op
+from tinygrad_opt.rules.registry import NON_DIFFERENTIABLE, TABLE, UFUNC_METHODS, Op, Rule
 from tinygrad_opt.rules.shaping import Bundle, pack, unpack
 
 Axis = int | tuple[int, ...] | None
@@ -291,36 +291,34 @@ class Tensor:
                 "backward() has nothing to walk: no Tensor that this one was computed from has requires_grad=True, "
                 "or it was computed under no_grad()"
             )
-        seed = self._seed(gradient, create_graph)
-        with graph.set_grad_enabled(create_graph):
-            grads = graph.backpropagate(
-                node, seed, retain_graph=retain_graph or create_graph, lift=lift if create_graph else None
-            )
-            own: set[int] = set()
-            for node, g in grads.items():
-                if node.op is not None and not node.retain:
-                    continue
-                if not create_graph:
-                    if g.base is not None or id(g) in own:
-                        g = g.copy()  # two Tensors never share the memory of one gradient
-                    own.add(id(g))
-                    g = _wrap(g, None)
-                node.grad = g if node.grad is None else node.grad + g
+        seed = self._seed(gradient)
+        if create_graph:
+            with graph.set_grad_enabled(True):
+                grads = graph.backpropagate(node, seed, retain_graph=True, lift=lift)
+                for node, g in _to_keep(grads):
+                    node.grad = g if node.grad is None else node.grad + g
+            return
+        grads = graph.backpropagate(node, seed._data, retain_graph=retain_graph)
+        own: set[int] = set()
+        for node, g in _to_keep(grads):
+            if g.base is not None or id(g) in own or g.__class__ is not _ndarray:
+                g = g.copy() if isinstance(g, np.ndarray) else np.asarray(g)  # no two Tensors share a gradient's memory
+            own.add(id(g))
+            node.grad = _wrap(g if node.grad is None else node.grad._data + g, None)
 
-    def _seed(self, gradient: Any, create_graph: bool) -> Any:
+    def _seed(self, gradient: Any) -> Tensor:
         """Where the backward walk starts: the gradient given, checked, or 1 for a scalar."""
         if gradient is None:
-            if self.size != 1:
+            if self._data.size != 1:
                 raise GraphError(
                     f"backward() of a non-scalar, of shape {self.shape}, needs to know where to start: "
                     "reduce it first (.sum(), .mean()), or pass backward(gradient) of that shape"
                 )
-            gradient = np.ones(self.shape, self.dtype)
-        keep = create_graph and isinstance(gradient, Tensor)
-        seed = gradient if keep else _wrap(np.array(_unwrap(gradient), self.dtype), None)
+            return _wrap(np.ones(self._data.shape, self._data.dtype), None)
+        seed = gradient if isinstance(gradient, Tensor) else _wrap(np.array(gradient, self.dtype), None)
         if seed.shape != self.shape:
             raise ShapeError(f"backward(gradient) needs the shape of the Tensor, {self.shape}; got {seed.shape}")
-        return seed if create_graph else seed._data
+        return seed if seed.dtype == self.dtype else seed.astype(self.dtype)
 
     def retain_grad(self) -> None:
         """Keep the gradient of this intermediate result in ``grad`` when ``backward()`` passes it."""
@@ -628,28 +626,25 @@ def apply(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
     if kwargs:
         args, kwargs = _checked_options(op, args, kwargs)
     values: list[Any] = []
-    parents: list[tuple[int, Node]] = []
+    parents: list[tuple[int, Node, Rule]] = []
     for position, arg in enumerate(args):
+        if arg.__class__ is list or arg.__class__ is tuple:
+            arg = _packed(op, position, arg)
         if isinstance(arg, Tensor):
             values.append(arg._data)
-            if arg._node is not None and op.vjp(position) is not None:
-                parents.append((position, arg._node))
-        elif isinstance(arg, (list, tuple)):
-            arg = _pack_sequence(op, position, arg)
-            values.append(arg._data if isinstance(arg, Tensor) else arg)
-            if isinstance(arg, Tensor) and arg._node is not None:
-                parents.append((position, arg._node))
+            if arg._node is not None and (rule := op.rule(position)) is not None:
+                parents.append((position, arg._node, rule))
         else:
             values.append(arg)
+    if op.prepare is not None:
+        values.append(op.prepare(*values))
     out = op.forward(*values, **kwargs)
-    if out.__class__ is not np.ndarray:
+    if out.__class__ is not _ndarray:
         if isinstance(out, np.generic):
             out = np.asarray(out)
         elif isinstance(out, (list, tuple)) and function is not pack:
             return _several(op, args, values, kwargs, Bundle(out), parents)
-    if parents and mode.enabled:
-        return _wrap(out, Node(op, args, values, kwargs, out, parents))
-    return _wrap(out, None)
+    return _wrap(out, Node(op, args, values, kwargs, out, parents) if parents and mode.enabled else None)
 
 
 def lift(value: Any, node: Node) -> Any:
@@ -660,15 +655,21 @@ def lift(value: Any, node: Node) -> Any:
 
 
 _new = object.__new__
+_ndarray = np.ndarray
 
 
 def _wrap(data: Any, node: Node | None) -> Tensor:
     """A Tensor around ``data`` as it is, without the copies and checks of the constructor."""
     tensor = _new(Tensor)
-    tensor._data = data if data.__class__ is np.ndarray or not isinstance(data, np.generic) else np.asarray(data)
+    tensor._data = data
     tensor._node = node
     tensor._name = None
     return tensor
+
+
+def _to_keep(grads: dict[Node, Any]) -> list[tuple[Node, Any]]:
+    """The gradients that stay: those of leaves, and of results for which ``retain_grad()`` was called."""
+    return [(node, g) for node, g in grads.items() if node.op is None or node.retain]
 
 
 def _several(
@@ -709,11 +710,11 @@ def _tensors_by_position(
     return args, kwargs
 
 
-def _pack_sequence(op: Op, position: int, arg: Sequence[Any]) -> Any:
+def _packed(op: Op, position: int, arg: Sequence[Any]) -> Any:
     """A list or tuple argument: Tensors in it become one packed Tensor, operands an array, options stay as they are."""
     if any(isinstance(item, Tensor) for item in arg):
         return apply(pack, tuple(x if isinstance(x, Tensor) else np.asarray(x) for x in arg), {})
-    return arg if op.vjp(position) is None else np.asarray(arg)
+    return arg if op.rule(position) is None else np.asarray(arg)
 
 
 def _store(result: Any, out: Any) -> Any:

@@ -29,12 +29,13 @@ def linear(x: Any, weight: Any, bias: Any = None) -> Tensor:
     """
     if not isinstance(x, Tensor):
         x = _array_like(x, weight)
-    if not x.shape or x.shape[-1] != weight.shape[1]:
+    try:
+        return apply(network.linear, (x, weight) if bias is None else (x, weight, bias), {})  # type: ignore[no-any-return]
+    except ValueError as error:
         raise ShapeError(
             f"linear needs inputs of shape (..., {weight.shape[1]}) for a weight of shape {weight.shape}; "
             f"got inputs of shape {x.shape}"
-        )
-    return apply(network.linear, (x, weight) if bias is None else (x, weight, bias), {})  # type: ignore[no-any-return]
+        ) from error
 
 
 # Activations ---------------------------------------------------------------------------------------------------------

@@ -105,8 +105,9 @@ class Sequential(Module):
 
     def forward(self, x: Any) -> Any:
         """x -> the last module's result."""
-        for module in self:
-            x = module(x)
+        for value in self.__dict__.values():
+            if isinstance(value, Module):
+                x = value(x)
         return x
 
     def __iter__(self) -> Iterator[Module]:

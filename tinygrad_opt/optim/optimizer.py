@@ -59,8 +59,9 @@ class Vector:
                 self.theta[s] = p._data.ravel()
                 p.data = view
         grads = [p.grad for p in self.parameters]
-        if all(grad is not None for grad in grads) and self.steps.count(self.steps[0]) == len(grads):
-            np.concatenate([grad._data for grad in grads], axis=None, out=self.g)
+        arrays = [grad._data for grad in grads if grad is not None]
+        if len(arrays) == len(grads) == self.steps.count(self.steps[0]):
+            np.concatenate(arrays, axis=None, out=self.g)
             yield self._advance(0, len(grads))
             return
         first = 0

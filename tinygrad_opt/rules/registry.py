@@ -24,33 +24,25 @@ import numpy as np
 Rule = Callable[..., Any]
 
 
-class EachArgument:
-    """The rules of a function with any number of inputs: one ``rule(position, g, out, *inputs)`` for all."""
-
-    def __init__(self, rule: Rule) -> None:
-        self.rule = rule
-
-    def __getitem__(self, position: int) -> Rule:
-        return functools.partial(self.rule, position)
-
-
 class Op:
     """One row of the table: a differentiable function, what runs it on arrays, and its rules."""
 
-    __slots__ = ("forward", "function", "name", "options", "vjps")
+    __slots__ = ("each", "forward", "function", "name", "options", "prepare", "rules")
 
-    def __init__(self, function: Callable[..., Any], vjps: tuple[Rule | None, ...] | EachArgument):
+    def __init__(self, function: Callable[..., Any], rules: tuple[Rule | None, ...], each: Rule | None):
         self.function = function
         self.name: str = getattr(function, "__name__", repr(function))
         self.forward: Callable[..., Any] = getattr(function, "forward", function)
-        self.vjps = vjps
-        self.options = _option_names(vjps)
+        self.prepare: Callable[..., Any] | None = getattr(function, "prepare", None)
+        self.rules = rules
+        self.each = each
+        self.options = _option_names([rule for rule in (*rules, each) if rule is not None])
 
-    def vjp(self, position: int) -> Rule | None:
+    def rule(self, position: int) -> Rule | None:
         """The rule for the input at ``position``, or None where it has no gradient."""
-        if isinstance(self.vjps, tuple) and position >= len(self.vjps):
-            return None
-        return self.vjps[position]
+        if position < len(self.rules):
+            return self.rules[position]
+        return self.each and functools.partial(self.each, position)
 
     def __repr__(self) -> str:
         return f"Op({self.name})"
@@ -65,11 +57,16 @@ UFUNC_METHODS: dict[tuple[Callable[..., Any], str], Callable[..., Any]] = {}
 """``(ufunc, method)`` -> the NumPy function that does the same, such as ``np.add.reduce`` -> ``np.sum``."""
 
 
-def primitive(forward: Callable[..., Any]) -> Callable[..., Any]:
+def primitive(
+    forward: Callable[..., Any] | None = None, *, prepare: Callable[..., Any] | None = None
+) -> Callable[..., Any]:
     """Make a function on arrays into one that `defvjp` can give a gradient rule.
 
     The result calls ``forward`` when all arguments are arrays, and otherwise asks the first argument that
     implements ``__array_function__``, just as NumPy's own functions do.
+
+    ``prepare`` computes, from the positional inputs, a value that ``forward`` and the rules both need: it is computed
+    once, and both get it as one more input, the last.
 
     >>> import numpy as np, tinygrad_opt as tg
     >>> @tg.primitive
@@ -84,17 +81,22 @@ def primitive(forward: Callable[..., Any]) -> Callable[..., Any]:
     Source: NumPy enhancement proposal 18, "A dispatch mechanism for NumPy's high level array functions".
     """
 
+    if forward is None:
+        return functools.partial(primitive, prepare=prepare)
+
     @functools.wraps(forward)
     def function(*args: Any, **kwargs: Any) -> Any:
-        for arg in (*args, *kwargs.values()):
-            override = getattr(type(arg), "__array_function__", None)
-            if override is not None and override is not np.ndarray.__array_function__:
-                result = override(arg, function, (type(arg),), args, kwargs)
+        for arg in (*args, *kwargs.values()) if kwargs else args:
+            if arg.__class__ is np.ndarray:
+                continue
+            override = getattr(arg.__class__, "__array_function__", None)
+            if override is not None:
+                result = override(arg, function, (arg.__class__,), args, kwargs)
                 if result is not NotImplemented:
                     return result
-        return forward(*args, **kwargs)
+        return forward(*args, **kwargs) if prepare is None else forward(*args, prepare(*args), **kwargs)
 
-    function.forward = forward  # type: ignore[attr-defined]
+    function.forward, function.prepare = forward, prepare  # type: ignore[attr-defined]
     return function
 
 
@@ -121,7 +123,7 @@ def defvjp(
         raise TypeError(f"defvjp takes a function and its rules, all callable; got {function!r}, {rules!r}")
     if not given or (rules and each is not None):
         raise TypeError("defvjp needs one rule per input, or a single each=rule for all of them")
-    TABLE[function] = Op(function, rules if each is None else EachArgument(each))
+    TABLE[function] = Op(function, rules, each)
 
 
 def unread_inputs(rule: Rule, count: int) -> set[int]:
@@ -132,9 +134,8 @@ def unread_inputs(rule: Rule, count: int) -> set[int]:
     return {position - 2 for position, name in enumerate(names) if name.startswith("_")}
 
 
-def _option_names(vjps: tuple[Rule | None, ...] | EachArgument) -> frozenset[str] | None:
+def _option_names(rules: list[Rule]) -> frozenset[str] | None:
     """The keyword names that all rules of a function understand; None when they take any."""
-    rules = [vjps.rule] if isinstance(vjps, EachArgument) else [rule for rule in vjps if rule]
     parameters = [inspect.signature(rule).parameters for rule in rules]
     if any(p.kind is p.VAR_KEYWORD for names in parameters for p in names.values()):
         return None
