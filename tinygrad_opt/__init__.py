@@ -1,5 +1,49 @@
+"""tinygrad_opt: a small reverse-mode automatic differentiation framework on NumPy.
+
+``import tinygrad_opt as tg; from tinygrad_opt import Tensor, nn, optim``
+
+Reading the code, from the bottom up (each file uses only files above it):
+
+1. ``errors.py``: the exceptions.
+2. ``rules/``: the table of gradient rules. Look at ``elementwise.py`` to see what a rule is.
+3. ``graph.py``: the nodes that running code leaves behind, and the backward walk.
+4. ``tensor.py``: Tensor, and `apply`, through which every call goes.
+5. ``rng.py``: the random generator.
+6. ``nn/``: modules, layers and losses.
+7. ``optim/``: the vector θ, and the update rules.
+8. ``data.py`` and ``training.py``: batches, and the training loop.
+"""
+
 from tinygrad_opt import nn, optim
-from tinygrad_opt.graph import no_grad, set_grad_enabled, is_grad_enabled
-from tinygrad_opt.rules.registry import primitive, defvjp
-from tinygrad_opt.tensor import Tensor, set_default_dtype, get_default_dtype
+from tinygrad_opt.data import DataLoader
+from tinygrad_opt.errors import GraphError, MissingRuleError, ShapeError, StateDictError
+from tinygrad_opt.graph import is_grad_enabled, no_grad, set_grad_enabled
 from tinygrad_opt.rng import manual_seed
+from tinygrad_opt.rules.registry import defvjp, primitive
+from tinygrad_opt.tensor import Tensor, get_default_dtype, set_default_dtype
+from tinygrad_opt.training import History, accuracy, evaluate, fit
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "DataLoader",
+    "GraphError",
+    "History",
+    "MissingRuleError",
+    "ShapeError",
+    "StateDictError",
+    "Tensor",
+    "accuracy",
+    "defvjp",
+    "evaluate",
+    "fit",
+    "get_default_dtype",
+    "is_grad_enabled",
+    "manual_seed",
+    "nn",
+    "no_grad",
+    "optim",
+    "primitive",
+    "set_default_dtype",
+    "set_grad_enabled",
+]
