@@ -179,6 +179,6 @@ def _tree(module: Module) -> str:
     children = module.children()
     if not children:
         line = f"{head}({module.extra_repr()})"
-        return f"{line}  # {_count(module)}" if any(module.parameters()) else line
+        return f"{line}  # {_count(module)}" if list(module.parameters()) else line
     lines = [f"({name}): {_tree(child)}" for name, child in children.items()]
     return "\n".join([f"{head}(", *("  " + line for text in lines for line in text.split("\n")), ")"])
