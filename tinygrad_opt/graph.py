@@ -171,14 +171,17 @@ def backpropagate(
 
 def oldest_first(root: Node) -> list[Node]:
     """All calls that led to ``root``, leaves left out, in the order in which they were made."""
-    seen = {root} if root.op is not None else set()
-    stack = [root]
-    while stack:
-        for _, parent, _ in stack.pop().parents:
+    if root.op is None:
+        return []
+    found = [root]
+    seen = {root}
+    for node in found:  # the list grows as it is walked
+        for _, parent, _ in node.parents:
             if parent.op is not None and parent not in seen:
                 seen.add(parent)
-                stack.append(parent)
-    return sorted(seen, key=_by_age)
+                found.append(parent)
+    found.sort(key=_by_age)
+    return found
 
 
 def unbroadcast(g: Any, shape: tuple[int, ...], node: Node) -> Any:

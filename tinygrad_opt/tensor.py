@@ -294,31 +294,32 @@ class Tensor:
         seed = self._seed(gradient)
         if create_graph:
             with graph.set_grad_enabled(True):
-                grads = graph.backpropagate(node, seed, retain_graph=True, lift=lift)
-                for node, g in _to_keep(grads):
-                    node.grad = g if node.grad is None else node.grad + g
+                for node, g in graph.backpropagate(node, lift(seed, None), retain_graph=True, lift=lift).items():
+                    if node.op is None or node.retain:
+                        node.grad = g if node.grad is None else node.grad + g
             return
-        grads = graph.backpropagate(node, seed._data, retain_graph=retain_graph)
         own: set[int] = set()
-        for node, g in _to_keep(grads):
-            if g.base is not None or id(g) in own or g.__class__ is not _ndarray:
-                g = g.copy() if isinstance(g, np.ndarray) else np.asarray(g)  # no two Tensors share a gradient's memory
-            own.add(id(g))
-            node.grad = _wrap(g if node.grad is None else node.grad._data + g, None)
+        for node, g in graph.backpropagate(node, _unwrap(seed), retain_graph=retain_graph).items():
+            if node.op is None or node.retain:
+                if g.__class__ is not _ndarray or g.base is not None or id(g) in own:
+                    g = g.copy() if isinstance(g, _ndarray) else np.asarray(g)  # gradients never share memory
+                own.add(id(g))
+                node.grad = _wrap(g if node.grad is None else node.grad._data + g, None)
 
-    def _seed(self, gradient: Any) -> Tensor:
+    def _seed(self, gradient: Any) -> Any:
         """Where the backward walk starts: the gradient given, checked, or 1 for a scalar."""
+        data = self._data
         if gradient is None:
-            if self._data.size != 1:
+            if data.size != 1:
                 raise GraphError(
                     f"backward() of a non-scalar, of shape {self.shape}, needs to know where to start: "
                     "reduce it first (.sum(), .mean()), or pass backward(gradient) of that shape"
                 )
-            return _wrap(np.ones(self._data.shape, self._data.dtype), None)
-        seed = gradient if isinstance(gradient, Tensor) else _wrap(np.array(gradient, self.dtype), None)
-        if seed.shape != self.shape:
+            return np.ones(data.shape, data.dtype) if data.ndim else data.dtype.type(1)
+        seed = gradient if isinstance(gradient, Tensor) else np.array(gradient, data.dtype)
+        if seed.shape != data.shape:
             raise ShapeError(f"backward(gradient) needs the shape of the Tensor, {self.shape}; got {seed.shape}")
-        return seed if seed.dtype == self.dtype else seed.astype(self.dtype)
+        return seed.astype(data.dtype)
 
     def retain_grad(self) -> None:
         """Keep the gradient of this intermediate result in ``grad`` when ``backward()`` passes it."""
@@ -625,17 +626,15 @@ def apply(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
     op = TABLE[function]
     if kwargs:
         args, kwargs = _checked_options(op, args, kwargs)
-    values: list[Any] = []
+    values = list(args)
     parents: list[tuple[int, Node, Rule]] = []
     for position, arg in enumerate(args):
         if arg.__class__ is list or arg.__class__ is tuple:
-            arg = _packed(op, position, arg)
+            arg = values[position] = _packed(op, position, arg)
         if isinstance(arg, Tensor):
-            values.append(arg._data)
+            values[position] = arg._data
             if arg._node is not None and (rule := op.rule(position)) is not None:
                 parents.append((position, arg._node, rule))
-        else:
-            values.append(arg)
     if op.prepare is not None:
         values.append(op.prepare(*values))
     out = op.forward(*values, **kwargs)
@@ -647,11 +646,11 @@ def apply(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
     return _wrap(out, Node(op, args, values, kwargs, out, parents) if parents and mode.enabled else None)
 
 
-def lift(value: Any, node: Node) -> Any:
+def lift(value: Any, node: Node | None) -> Any:
     """A value of the graph as a Tensor again, made by ``node``: what `graph.backpropagate` wants."""
     if isinstance(value, Bundle):
         return tuple(apply(unpack, (_wrap(value, node), i), {}) for i in range(len(value)))
-    return _wrap(value, node)
+    return value if isinstance(value, Tensor) else _wrap(np.asarray(value) if np.isscalar(value) else value, node)
 
 
 _new = object.__new__
@@ -665,11 +664,6 @@ def _wrap(data: Any, node: Node | None) -> Tensor:
     tensor._node = node
     tensor._name = None
     return tensor
-
-
-def _to_keep(grads: dict[Node, Any]) -> list[tuple[Node, Any]]:
-    """The gradients that stay: those of leaves, and of results for which ``retain_grad()`` was called."""
-    return [(node, g) for node, g in grads.items() if node.op is None or node.retain]
 
 
 def _several(

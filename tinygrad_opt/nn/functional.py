@@ -221,6 +221,8 @@ def check_reduction(reduction: str) -> str:
 def _array_like(value: Any, tensor: Any) -> npt.NDArray[Any]:
     """An input as a floating-point array: in the dtype of ``tensor``, or else in the default one."""
     dtype = get_default_dtype() if tensor is None else tensor.dtype
+    if value.__class__ is np.ndarray and value.dtype is dtype:
+        return value  # type: ignore[no-any-return]
     return np.asarray(value, dtype=dtype if dtype.kind == "f" else None)
 
 

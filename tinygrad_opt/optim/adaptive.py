@@ -60,6 +60,6 @@ class Adam(Optimizer):
         m += (1 - beta1) * g
         v *= beta2
         v += (1 - beta2) * (g * g)
-        m_hat = m / (1 - beta1**t)
         v_hat = v / (1 - beta2**t)
-        theta -= lr * m_hat / root(v_hat, eps, group["eps_in_sqrt"])
+        step_size = lr / (1 - beta1**t)  # step_size * m is α m̂, one pass over the vector cheaper
+        theta -= step_size * m / root(v_hat, eps, group["eps_in_sqrt"])

@@ -7,9 +7,10 @@ the textbook on whole vectors. It is applied block by block, so that what it rea
 
 from __future__ import annotations
 
+import itertools
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,7 +24,7 @@ from tinygrad_opt.tensor import Tensor
 Array = npt.NDArray[Any]
 Group = dict[str, Any]
 
-BLOCK = 16_384  # elements: a handful of float32 blocks of this size fit into a 1 MB second-level cache
+BLOCK = 65_536  # elements: float32 blocks of this size stay in the second- and third-level caches
 
 
 class Vector:
@@ -39,7 +40,7 @@ class Vector:
         ends = np.cumsum([p.size for p in parameters]).tolist()
         self.slices = [slice(end - p.size, end) for p, end in zip(parameters, ends, strict=True)]
         self.views: list[Array] = [self.theta[s].reshape(p.shape) for s, p in zip(self.slices, parameters, strict=True)]
-        self.spans = [graph.watch(view) for view in self.views]
+        self.span = graph.watch(self.theta)
         for p, view in zip(parameters, self.views, strict=True):
             p.data = view
 
@@ -49,38 +50,38 @@ class Vector:
             self.state[name] = np.zeros_like(self.theta)
         return self.state[name]
 
-    def runs(self) -> Iterator[tuple[slice, int]]:
-        """Gather the gradients; yield each stretch of θ that has them, with the number t of its coming update.
+    def runs(self) -> list[tuple[slice, int]]:
+        """Gather the gradients; list each stretch of θ that has them, with the number t of its coming update.
 
         Parameters side by side with gradients and the same t form one stretch: nearly always, that is all of θ.
         """
-        for p, view, s in zip(self.parameters, self.views, self.slices, strict=True):
-            if p._data is not view:  # another optimizer, or an assignment to p.data, has moved it
-                self.theta[s] = p._data.ravel()
-                p.data = view
+        self._gather_moved()
+        steps = self.steps
         grads = [p.grad for p in self.parameters]
         arrays = [grad._data for grad in grads if grad is not None]
-        if len(arrays) == len(grads) == self.steps.count(self.steps[0]):
+        if len(arrays) == len(grads) == steps.count(steps[0]):
             np.concatenate(arrays, axis=None, out=self.g)
-            yield self._advance(0, len(grads))
-            return
-        first = 0
-        for i, grad in enumerate(grads):
-            if grad is not None:
-                self.g[self.slices[i]] = grad._data.ravel()
-            following = grads[i + 1] if i + 1 < len(grads) else None
-            if grad is None:
-                first = i + 1
-            elif following is None or self.steps[i + 1] != self.steps[i]:
-                yield self._advance(first, i + 1)
-                first = i + 1
+            graph.note_changes([self.span])
+            self.steps = [steps[0] + 1] * len(steps)
+            return [(slice(0, self.theta.size), steps[0] + 1)]
+        runs = []
+        kinds = [None if grad is None else t for grad, t in zip(grads, steps, strict=True)]
+        for t, members in itertools.groupby(range(len(grads)), kinds.__getitem__):
+            if t is not None:
+                run = list(members)
+                for i in run:
+                    self.g[self.slices[i]] = grads[i]._data.ravel()
+                    steps[i] = t + 1
+                runs.append((slice(self.slices[run[0]].start, self.slices[run[-1]].stop), t + 1))
+                graph.note_changes([graph.watch(self.theta[runs[-1][0]])])
+        return runs
 
-    def _advance(self, first: int, last: int) -> tuple[slice, int]:
-        """Count one more update of the parameters ``first`` to ``last``, and say where they lie."""
-        t = self.steps[first] + 1
-        self.steps[first:last] = [t] * (last - first)
-        graph.note_changes(self.spans[first:last])
-        return slice(self.slices[first].start, self.slices[last - 1].stop), t
+    def _gather_moved(self) -> None:
+        """Take up the values of parameters that another optimizer, or an assignment to ``p.data``, has moved."""
+        for i, p in enumerate(self.parameters):
+            if p._data is not self.views[i]:
+                self.theta[self.slices[i]] = p._data.ravel()
+                p.data = self.views[i]
 
 
 class Optimizer:
@@ -101,6 +102,7 @@ class Optimizer:
         self.param_groups: list[Group] = []
         self._vectors: list[Vector] = []
         self._warned = False
+        self._size = 0
         given = [params] if isinstance(params, (Tensor, Mapping)) else list(params)
         if not given:
             raise ValueError(f"{type(self).__name__} got no parameters: pass model.parameters()")
@@ -123,6 +125,7 @@ class Optimizer:
         complete = {"params": parameters, **self.defaults, **{k: v for k, v in group.items() if k != "params"}}
         self.check(complete)
         self.param_groups.append(complete)
+        self._size += sum(p.size for p in parameters)
         for dtype in dict.fromkeys(p.dtype for p in parameters):
             self._vectors.append(Vector(complete, [p for p in parameters if p.dtype == dtype]))
 
@@ -159,12 +162,13 @@ class Optimizer:
         for vector in self._vectors:
             state = [vector.state_vector(name) for name in self.state_of(vector.group)]
             for run, t in vector.runs():
-                moved += 1
+                moved += run.stop - run.start
                 for start in range(run.start, run.stop, BLOCK):
                     block = slice(start, min(start + BLOCK, run.stop))
-                    self.update(vector.group, t, vector.theta[block], vector.g[block], *[s[block] for s in state])
-        if not moved or not self._warned:
-            self._report_missing(bool(moved))
+                    parts = [values[block] for values in (vector.theta, vector.g, *state)]
+                    self.update(vector.group, t, *parts)
+        if moved < self._size and not (moved and self._warned):
+            self._report_missing(moved)
         return loss
 
     def zero_grad(self) -> None:
@@ -239,20 +243,17 @@ class Optimizer:
                             f"{name} of parameter {number} has shape {np.shape(values)} in the state, {p.shape} here"
                         )
 
-    def _report_missing(self, moved: bool) -> None:
-        names = [
-            p.name or f"{number} of shape {p.shape}"
-            for number, p in enumerate(p for group in self.param_groups for p in group["params"])
-            if p.grad is None
-        ]
+    def _report_missing(self, moved: int) -> None:
+        """Raise when no parameter had a gradient; warn, once, when some had none."""
         if not moved:
             raise GraphError("step() found no gradient in any parameter: call loss.backward() first, after zero_grad()")
         self._warned = True
-        if names:
-            warnings.warn(
-                f"step() skips parameters without a gradient: {', '.join(names)}. Does the loss depend on them?",
-                stacklevel=3,
-            )
+        parameters = [p for group in self.param_groups for p in group["params"]]
+        names = [p.name or f"{i} of shape {p.shape}" for i, p in enumerate(parameters) if p.grad is None]
+        warnings.warn(
+            f"step() skips parameters without a gradient: {', '.join(names)}. Does the loss depend on them?",
+            stacklevel=3,
+        )
 
     def __repr__(self) -> str:
         lines = [
