@@ -166,7 +166,8 @@ def cross_entropy(logits: Any, target: Any, reduction: str = "mean", label_smoot
     if target.dtype.kind in "iu":
         mask = _one_hot(logits.shape, target.data if isinstance(target, Tensor) else target)
         if not label_smoothing:
-            return _loss(network.softmax_log_loss, logits, mask, reduction)
+            loss = _loss(network.softmax_log_loss, logits, mask, reduction)
+            return loss if reduction != "none" else loss.reshape(target.shape)
         target = mask.astype(logits.dtype)
     if target.shape != logits.shape or target.dtype.kind != "f":
         raise ShapeError(
@@ -209,7 +210,7 @@ def hinge_loss(prediction: Any, target: Any, reduction: str = "mean") -> Tensor:
 
 def _loss(primitive: Any, prediction: Any, target: Any, reduction: str) -> Tensor:
     """Run a fused loss."""
-    return apply(primitive, (prediction, target), {"reduction": check_reduction(reduction)})  # type: ignore[no-any-return]
+    return apply(primitive, (prediction, target, check_reduction(reduction)), {})  # type: ignore[no-any-return]
 
 
 def check_reduction(reduction: str) -> str:

@@ -41,6 +41,7 @@ class Vector:
         self.slices = [slice(end - p.size, end) for p, end in zip(parameters, ends, strict=True)]
         self.views: list[Array] = [self.theta[s].reshape(p.shape) for s, p in zip(self.slices, parameters, strict=True)]
         self.span = graph.watch(self.theta)
+        self._blocks: tuple[Any, list[list[Array]]] = (None, [])  # the last result of `blocks`, and what it was for
         for p, view in zip(parameters, self.views, strict=True):
             p.data = view
 
@@ -50,12 +51,23 @@ class Vector:
             self.state[name] = np.zeros_like(self.theta)
         return self.state[name]
 
+    def blocks(self, names: tuple[str, ...], run: slice) -> list[list[Array]]:
+        """θ, g and the named states over ``run``, cut into blocks: what `Optimizer.update` is called with, in turn."""
+        if (names, run.start, run.stop) != self._blocks[0]:
+            vectors = [self.theta, self.g, *map(self.state_vector, names)]
+            starts = range(run.start, run.stop, BLOCK)
+            cuts = [slice(start, min(start + BLOCK, run.stop)) for start in starts]
+            self._blocks = (names, run.start, run.stop), [[v[cut] for v in vectors] for cut in cuts]
+        return self._blocks[1]
+
     def runs(self) -> list[tuple[slice, int]]:
         """Gather the gradients; list each stretch of θ that has them, with the number t of its coming update.
 
         Parameters side by side with gradients and the same t form one stretch: nearly always, that is all of θ.
         """
-        self._gather_moved()
+        for p, view in zip(self.parameters, self.views, strict=True):
+            if p._data is not view:
+                self._gather_moved()
         steps = self.steps
         grads = [p.grad for p in self.parameters]
         arrays = [grad._data for grad in grads if grad is not None]
@@ -160,13 +172,11 @@ class Optimizer:
             loss.backward()
         moved = 0
         for vector in self._vectors:
-            state = [vector.state_vector(name) for name in self.state_of(vector.group)]
+            names = self.state_of(vector.group)
             for run, t in vector.runs():
                 moved += run.stop - run.start
-                for start in range(run.start, run.stop, BLOCK):
-                    block = slice(start, min(start + BLOCK, run.stop))
-                    parts = [values[block] for values in (vector.theta, vector.g, *state)]
-                    self.update(vector.group, t, *parts)
+                for theta, g, *state in vector.blocks(names, run):
+                    self.update(vector.group, t, theta, g, *state)
         if moved < self._size and not (moved and self._warned):
             self._report_missing(moved)
         return loss
@@ -202,7 +212,8 @@ class Optimizer:
             group.update({name: value for name, value in saved.items() if name != "params"})
         numbers = self._numbers()
         for vector in self._vectors:
-            vector.state = {}
+            for values in vector.state.values():
+                values[...] = 0
             for i, (p, s) in enumerate(zip(vector.parameters, vector.slices, strict=True)):
                 saved = dict(state_dict["state"][numbers[id(p)]])
                 vector.steps[i] = int(saved.pop("step"))
