@@ -67,7 +67,7 @@ class _Mode(threading.local):
 mode = _Mode()
 
 
-class set_grad_enabled(contextlib.ContextDecorator):
+class set_grad_enabled(contextlib.ContextDecorator):  # noqa: N801 - used like a function, as in PyTorch
     """Switch the recording of the graph on or off, for this thread, inside a ``with`` block or a function.
 
     >>> import tinygrad_opt as tg
@@ -146,7 +146,8 @@ def backpropagate(
         if values is None:
             raise GraphError(
                 f"backward through the same graph a second time: its values (here those of {node.op and node.op.name}) "
-                "were freed by the first walk. Pass retain_graph=True to the first backward(), or compute the loss again."
+                "were freed by the first walk. Pass retain_graph=True to the first backward(), or compute the loss "
+                "again."
             )
         if _last_change > node.index:
             _check_unchanged(node)
@@ -230,7 +231,8 @@ def note_changes(spans: Iterable[Span]) -> None:
 
 def _check_unchanged(node: Node) -> None:
     """Raise if a value that a rule of ``node`` reads was changed in place after the node was made."""
-    assert node.op is not None and node.values is not None
+    assert node.op is not None
+    assert node.values is not None
     changed = [span for span, (time, _) in list(_changes.items()) if time > node.index]
     unread = set.intersection(*(unread_inputs(rule, len(node.values)) for _, _, rule in node.parents))
     for position, value in enumerate([node.out, *node.values], start=-1):
@@ -240,6 +242,6 @@ def _check_unchanged(node: Node) -> None:
         if any(first < high and low < last for first, last in changed):
             what = "its result" if position < 0 else f"its input {position}"
             raise GraphError(
-                f"{node.op.name} needs {what}, of shape {value.shape}, for the backward pass, but that value was changed "
-                "in place after it was used. Call backward() before changing it, or use a copy: x.copy()."
+                f"{node.op.name} needs {what}, of shape {value.shape}, for the backward pass, but that value was "
+                "changed in place after it was used. Call backward() before changing it, or use a copy: x.copy()."
             )

@@ -294,17 +294,21 @@ class Tensor:
         seed = self._seed(gradient)
         if create_graph:
             with graph.set_grad_enabled(True):
-                for node, g in graph.backpropagate(node, lift(seed, None), retain_graph=True, lift=lift).items():
+                grads = graph.backpropagate(node, lift(seed, None), retain_graph=True, lift=lift)
+                for node, g in grads.items():
                     if node.op is None or node.retain:
                         node.grad = g if node.grad is None else node.grad + g
             return
+        grads = graph.backpropagate(node, _unwrap(seed), retain_graph=retain_graph)
         own: set[int] = set()
-        for node, g in graph.backpropagate(node, _unwrap(seed), retain_graph=retain_graph).items():
+        for node, g in grads.items():
             if node.op is None or node.retain:
-                if g.__class__ is not _ndarray or g.base is not None or id(g) in own:
-                    g = g.copy() if isinstance(g, _ndarray) else np.asarray(g)  # gradients never share memory
+                if node.grad is not None:
+                    g = np.asarray(node.grad._data + g)
+                elif g.__class__ is not _ndarray or g.base is not None or id(g) in own:
+                    g = np.array(g)  # two gradients never share memory
                 own.add(id(g))
-                node.grad = _wrap(g if node.grad is None else node.grad._data + g, None)
+                node.grad = _wrap(g, None)
 
     def _seed(self, gradient: Any) -> Any:
         """Where the backward walk starts: the gradient given, checked, or 1 for a scalar."""
@@ -447,7 +451,7 @@ class Tensor:
 
     __hash__ = object.__hash__
 
-    # In place: under no_grad the array itself changes; otherwise the name is bound to a new Tensor ------------------------
+    # In place: under no_grad the array changes; otherwise the name is bound to a new Tensor --------------------------
 
     def __iadd__(self, other: Any) -> Tensor:
         return self._in_place(np.add, other)
@@ -621,7 +625,7 @@ def call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, 
     )
 
 
-def apply(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def apply(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
     """Run ``function``, a row of the rule table, and leave a Node behind if a gradient will be wanted."""
     op = TABLE[function]
     if kwargs:
@@ -642,7 +646,7 @@ def apply(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
         if isinstance(out, np.generic):
             out = np.asarray(out)
         elif isinstance(out, (list, tuple)) and function is not pack:
-            return _several(op, args, values, kwargs, Bundle(out), parents)
+            return _several(op, args, values, kwargs, Bundle(out), parents)  # type: ignore[return-value]
     return _wrap(out, Node(op, args, values, kwargs, out, parents) if parents and mode.enabled else None)
 
 
@@ -675,15 +679,13 @@ def _several(
     return tuple(apply(unpack, (whole, i), {}) for i in range(len(out)))
 
 
-def _checked_options(
-    op: Op, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _checked_options(op: Op, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The call with keyword arguments that the rules understand, and Tensors only among the positional ones."""
     if "out" in kwargs:
         kwargs = dict(kwargs)
         if kwargs.pop("out") is not None:
             raise MissingRuleError(f"{op.name}(out=...) cannot be recorded: write the result to a new name")
-    if any([isinstance(value, Tensor) for value in kwargs.values()]):
+    if any(isinstance(value, Tensor) for value in kwargs.values()):
         args, kwargs = _tensors_by_position(op, args, dict(kwargs))
     if op.options is not None and not kwargs.keys() <= op.options:
         unknown = ", ".join(f"{name}=" for name in sorted(kwargs.keys() - op.options))

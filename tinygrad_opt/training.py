@@ -182,7 +182,9 @@ class _Averages:
 
     def means(self) -> dict[str, float]:
         if not self.examples:
-            raise ValueError("the loader has no batches: is the data empty, or drop_last on and the data smaller than one?")
+            raise ValueError(
+                "the loader has no batches: is the data empty, or drop_last on and the data smaller than one?"
+            )
         return {name: total / self.examples for name, total in self.sums.items()}
 
 

@@ -5,6 +5,7 @@ Inputs may be arrays or Tensors; the result is a Tensor. An array is taken in th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ def linear(x: Any, weight: Any, bias: Any = None) -> Tensor:
     if not isinstance(x, Tensor):
         x = _array_like(x, weight)
     try:
-        return apply(network.linear, (x, weight) if bias is None else (x, weight, bias), {})  # type: ignore[no-any-return]
+        return apply(network.linear, (x, weight) if bias is None else (x, weight, bias), {})
     except ValueError as error:
         raise ShapeError(
             f"linear needs inputs of shape (..., {weight.shape[1]}) for a weight of shape {weight.shape}; "
@@ -48,7 +49,7 @@ def relu(x: Any) -> Tensor:
     >>> F.relu([-1.0, 2.0])
     Tensor([0., 2.])
     """
-    return apply(network.relu, (x,), {})  # type: ignore[no-any-return]
+    return apply(network.relu, (x,), {})
 
 
 def tanh(x: Any) -> Tensor:
@@ -58,7 +59,7 @@ def tanh(x: Any) -> Tensor:
     >>> F.tanh([0.0])
     Tensor([0.])
     """
-    return apply(np.tanh, (x,), {})  # type: ignore[no-any-return]
+    return apply(np.tanh, (x,), {})
 
 
 def sigmoid(x: Any) -> Tensor:
@@ -68,7 +69,7 @@ def sigmoid(x: Any) -> Tensor:
     >>> F.sigmoid([-1e4, 0.0, 1e4])
     Tensor([0. , 0.5, 1. ])
     """
-    return apply(network.sigmoid, (x,), {})  # type: ignore[no-any-return]
+    return apply(network.sigmoid, (x,), {})
 
 
 def softmax(x: Any, axis: int = -1) -> Tensor:
@@ -78,7 +79,7 @@ def softmax(x: Any, axis: int = -1) -> Tensor:
     >>> F.softmax([1e4, 1e4])
     Tensor([0.5, 0.5])
     """
-    return apply(network.softmax, (x,), {"axis": axis})  # type: ignore[no-any-return]
+    return apply(network.softmax, (x,), {"axis": axis})
 
 
 def log_softmax(x: Any, axis: int = -1) -> Tensor:
@@ -88,7 +89,7 @@ def log_softmax(x: Any, axis: int = -1) -> Tensor:
     >>> F.log_softmax([0.0, 1e4])
     Tensor([-10000.,      0.])
     """
-    return apply(network.log_softmax, (x,), {"axis": axis})  # type: ignore[no-any-return]
+    return apply(network.log_softmax, (x,), {"axis": axis})
 
 
 # Losses --------------------------------------------------------------------------------------------------------------
@@ -156,31 +157,33 @@ def cross_entropy(logits: Any, target: Any, reduction: str = "mean", label_smoot
     0.2395
     """
     logits = logits if isinstance(logits, Tensor) else _array_like(logits, None)
-    if not isinstance(target, Tensor):
-        target = np.asarray(target)
-    if logits.ndim == 0 or logits.shape[1 if logits.ndim > 1 else 0] == 0:
-        raise ShapeError(f"cross_entropy needs logits of shape (batch, classes); got {logits.shape}")
-    if logits.ndim > 2:
+    target = target if isinstance(target, Tensor) else np.asarray(target)
+    shape = logits.shape
+    if not shape or shape[1 if len(shape) > 1 else 0] == 0:
+        raise ShapeError(f"cross_entropy needs logits of shape (batch, classes); got {shape}")
+    if len(shape) > 2:
         logits = np.moveaxis(logits, 1, -1)
-        target = np.moveaxis(target, 1, -1) if target.ndim == logits.ndim else target
+        target = np.moveaxis(target, 1, -1) if target.ndim == len(shape) else target
+        shape = logits.shape
     if target.dtype.kind in "iu":
-        mask = _one_hot(logits.shape, target.data if isinstance(target, Tensor) else target)
+        mask = _one_hot(shape, target.data if isinstance(target, Tensor) else target)
         if not label_smoothing:
             loss = _loss(network.softmax_log_loss, logits, mask, reduction)
-            return loss if reduction != "none" else loss.reshape(target.shape)
+            return loss if reduction != "none" else loss.reshape(shape[:-1])
         target = mask.astype(logits.dtype)
-    if target.shape != logits.shape or target.dtype.kind != "f":
+    if target.shape != shape or target.dtype.kind != "f":
         raise ShapeError(
-            f"cross_entropy needs integer class indices of shape {logits.shape[:-1]}, or probabilities of shape "
-            f"{logits.shape}, for these logits; got a target of shape {target.shape} and dtype {target.dtype}"
+            f"cross_entropy needs integer class indices of shape {shape[:-1]}, or probabilities of shape "
+            f"{shape}, for these logits; got a target of shape {target.shape} and dtype {target.dtype}"
         )
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"label_smoothing must lie in [0, 1]; got {label_smoothing}")
     _check_probabilities("cross_entropy: target probabilities", target)
     if label_smoothing:
         target = (1 - label_smoothing) * target + label_smoothing / logits.shape[-1]
-    losses = -np.sum(log_softmax(logits) * target, axis=-1)
-    return {"mean": np.mean, "sum": np.sum, "none": np.positive}[check_reduction(reduction)](losses)  # type: ignore[operator, no-any-return]
+    losses = -(log_softmax(logits) * target).sum(axis=-1)
+    reduce: dict[str, Callable[[], Tensor]] = {"mean": losses.mean, "sum": losses.sum, "none": losses.__pos__}
+    return reduce[check_reduction(reduction)]()
 
 
 def hinge_loss(prediction: Any, target: Any, reduction: str = "mean") -> Tensor:
@@ -210,10 +213,11 @@ def hinge_loss(prediction: Any, target: Any, reduction: str = "mean") -> Tensor:
 
 def _loss(primitive: Any, prediction: Any, target: Any, reduction: str) -> Tensor:
     """Run a fused loss."""
-    return apply(primitive, (prediction, target, check_reduction(reduction)), {})  # type: ignore[no-any-return]
+    return apply(primitive, (prediction, target, check_reduction(reduction)), {})
 
 
 def check_reduction(reduction: str) -> str:
+    """The reduction, if it is one; raises ValueError otherwise."""
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f'reduction must be "mean", "sum" or "none"; got {reduction!r}')
     return reduction
@@ -223,7 +227,7 @@ def _array_like(value: Any, tensor: Any) -> npt.NDArray[Any]:
     """An input as a floating-point array: in the dtype of ``tensor``, or else in the default one."""
     dtype = get_default_dtype() if tensor is None else tensor.dtype
     if value.__class__ is np.ndarray and value.dtype is dtype:
-        return value  # type: ignore[no-any-return]
+        return value
     return np.asarray(value, dtype=dtype if dtype.kind == "f" else None)
 
 
@@ -250,13 +254,14 @@ def _check_probabilities(what: str, values: Any) -> None:
 
 def _one_hot(shape: tuple[int, ...], target: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     """A mask of ``shape``, (..., classes), True at each target's class."""
+    classes = shape[-1]
     if target.shape != shape[:-1]:
         raise ShapeError(
-            f"cross_entropy needs one class index per example: shape {shape[:-1]} for logits with {shape[-1]} classes "
+            f"cross_entropy needs one class index per example: shape {shape[:-1]} for logits with {classes} classes "
             f"(last axis of {shape}); got target indices of shape {target.shape}"
         )
-    mask = np.equal(target[..., None], np.arange(shape[-1]))
+    mask: npt.NDArray[np.bool_] = np.equal(target[..., None], np.arange(classes))
     if np.count_nonzero(mask) != target.size:
-        wrong = target[(target < 0) | (target >= shape[-1])]
-        raise ValueError(f"class indices must lie in 0 ... {shape[-1] - 1} for {shape[-1]} classes; got {wrong.flat[0]}")
+        wrong = target[(target < 0) | (target >= classes)]
+        raise ValueError(f"class indices must lie in 0 ... {classes - 1} for {classes} classes; got {wrong.flat[0]}")
     return mask

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -30,7 +31,9 @@ class Linear(Module):
         self, in_features: int, out_features: int, bias: bool = True, *, generator: np.random.Generator | None = None
     ) -> None:
         if in_features < 1 or out_features < 1:
-            raise ValueError(f"Linear needs at least one input and one output; got Linear({in_features}, {out_features})")
+            raise ValueError(
+                f"Linear needs at least one input and one output; got Linear({in_features}, {out_features})"
+            )
         self.in_features = in_features
         self.out_features = out_features
         self.weight = Parameter(init.fan_in_uniform((out_features, in_features), in_features, generator))
@@ -148,6 +151,6 @@ class MLP(Sequential):
         if len(sizes) < 2:
             raise ValueError(f"MLP needs the number of inputs and of outputs, such as [2, 16, 1]; got {list(sizes)}")
         modules: list[Module] = []
-        for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True):
+        for n_in, n_out in itertools.pairwise(sizes):
             modules += [Linear(n_in, n_out, generator=generator), activation()]
         super().__init__(*modules[:-1])

@@ -70,6 +70,7 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} has no forward(): define what it computes")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run `forward`."""
         return self.forward(*args, **kwargs)
 
     def children(self) -> dict[str, Module]:
@@ -85,7 +86,7 @@ class Module:
         return (module for _, module in self.named_modules())
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
-        """Every parameter once, with its dotted name, such as ``0.weight``; a parameter without a name gets this one."""
+        """Every parameter once, with its dotted name, such as ``0.weight``; one without a name gets this one."""
         seen: set[Parameter] = set()
         for prefix, module in self.named_modules():
             for attribute, value in vars(module).items():

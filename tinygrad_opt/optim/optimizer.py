@@ -115,7 +115,7 @@ class Optimizer:
         self._vectors: list[Vector] = []
         self._warned = False
         self._size = 0
-        given = [params] if isinstance(params, (Tensor, Mapping)) else list(params)
+        given: list[Any] = [params] if isinstance(params, (Tensor, Mapping)) else list(params)
         if not given:
             raise ValueError(f"{type(self).__name__} got no parameters: pass model.parameters()")
         for group in given if isinstance(given[0], Mapping) else [{"params": given}]:
@@ -123,7 +123,8 @@ class Optimizer:
 
     def add_param_group(self, group: Mapping[str, Any]) -> None:
         """Take on more parameters: a dict with ``params`` and the hyperparameters that differ from the defaults."""
-        parameters = [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])
+        given = group["params"]
+        parameters: list[Any] = [given] if isinstance(given, Tensor) else list(given)
         taken = {id(p) for other in self.param_groups for p in other["params"]}
         for p in parameters:
             if not isinstance(p, Tensor) or not p.is_leaf:
@@ -133,7 +134,9 @@ class Optimizer:
             taken.add(id(p))
         unknown = group.keys() - self.defaults.keys() - {"params"}
         if unknown:
-            raise ValueError(f"{type(self).__name__} has no hyperparameter {sorted(unknown)}; it has {sorted(self.defaults)}")
+            raise ValueError(
+                f"{type(self).__name__} has no hyperparameter {sorted(unknown)}; it has {sorted(self.defaults)}"
+            )
         complete = {"params": parameters, **self.defaults, **{k: v for k, v in group.items() if k != "params"}}
         self.check(complete)
         self.param_groups.append(complete)
@@ -189,7 +192,7 @@ class Optimizer:
                     p._node.grad = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the coming steps depend on, but the parameters: as in PyTorch, ``state`` and ``param_groups``.
+        """Everything but the parameters that the coming steps depend on: ``state`` and ``param_groups``, as in PyTorch.
 
         ``state[i]`` holds the state of the i-th parameter: ``step`` and one array per state vector.
         """
@@ -275,7 +278,9 @@ class Optimizer:
         return "\n".join([f"{type(self).__name__}(", *lines, ")"])
 
 
-def check_range(name: str, value: Any, low: float, high: float, *, open_low: bool = False, open_high: bool = True) -> None:
+def check_range(
+    name: str, value: Any, low: float, high: float, *, open_low: bool = False, open_high: bool = True
+) -> None:
     """Raise ValueError, with the name, when a hyperparameter is not a number from ``low`` to ``high``."""
     number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
     if number and (low < value if open_low else low <= value) and (value < high if open_high else value <= high):

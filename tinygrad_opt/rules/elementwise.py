@@ -94,7 +94,7 @@ defvjp(
     lambda g, out, _x, y: g * y / _nonzero(out),
 )
 
-# Kinks: where two branches meet, the derivative of each is weighted equally; abs'(0) = 0 ---------------------------------
+# Kinks: where two branches meet, the derivative of each is weighted equally; abs'(0) = 0 -----------------------------
 
 defvjp(np.absolute, lambda g, _out, x: g * np.sign(x))
 defvjp(np.fabs, lambda g, _out, x: g * np.sign(x))
@@ -153,20 +153,18 @@ defvjp(astype, lambda g, _out, _x, _dtype: g)
 
 # Piecewise constant functions and questions --------------------------------------------------------------------------
 
-NON_DIFFERENTIABLE.update(
-    # fmt: off
-    {
-        np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal,
-        np.logical_and, np.logical_or, np.logical_xor, np.logical_not,
-        np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.invert,
-        np.isfinite, np.isinf, np.isnan, np.isneginf, np.isposinf, np.signbit,
-        np.isclose, np.allclose, np.array_equal, np.array_equiv, np.all, np.any,
-        np.sign, np.floor, np.ceil, np.trunc, np.rint, np.fix, np.round, np.around, np.floor_divide, np.heaviside,
-        np.argmax, np.argmin, np.nanargmax, np.nanargmin, np.argsort, np.argpartition, np.argwhere, np.searchsorted,
-        np.nonzero, np.flatnonzero, np.count_nonzero, np.lexsort, np.digitize,
-        np.ndim, np.shape, np.size, np.zeros_like, np.ones_like, np.empty_like,
-        np.result_type, np.can_cast, np.min_scalar_type, np.iscomplexobj, np.isrealobj,
-        np.may_share_memory, np.shares_memory, np.array_repr, np.array_str, np.array2string,
-    }
-    # fmt: on
-)
+# fmt: off
+NON_DIFFERENTIABLE.update({
+    np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal,
+    np.logical_and, np.logical_or, np.logical_xor, np.logical_not,
+    np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.invert,
+    np.isfinite, np.isinf, np.isnan, np.isneginf, np.isposinf, np.signbit,
+    np.isclose, np.allclose, np.array_equal, np.array_equiv, np.all, np.any,
+    np.sign, np.floor, np.ceil, np.trunc, np.rint, np.fix, np.round, np.around, np.floor_divide, np.heaviside,
+    np.argmax, np.argmin, np.nanargmax, np.nanargmin, np.argsort, np.argpartition, np.argwhere, np.searchsorted,
+    np.nonzero, np.flatnonzero, np.count_nonzero, np.lexsort, np.digitize,
+    np.ndim, np.shape, np.size, np.zeros_like, np.ones_like, np.empty_like,
+    np.result_type, np.can_cast, np.min_scalar_type, np.iscomplexobj, np.isrealobj,
+    np.may_share_memory, np.shares_memory, np.array_repr, np.array_str, np.array2string,
+})
+# fmt: on

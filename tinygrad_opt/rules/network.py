@@ -79,7 +79,7 @@ defvjp(
     lambda g, out, _x, axis=-1: g - np.exp(out) * np.add.reduce(g, axis=axis, keepdims=True),
 )
 
-# Losses: one value per example, then the reduction over all of them ------------------------------------------------------
+# Losses: one value per example, then the reduction over all of them --------------------------------------------------
 
 
 def _reduce(losses, reduction):
@@ -137,9 +137,7 @@ def _log_odds(p):
 
 defvjp(
     log_loss,
-    lambda g, _out, p, y, reduction: (
-        _each(g, p.size, reduction) * ((p - y) / np.maximum(p * (1 - p), 1e-12))
-    ),
+    lambda g, _out, p, y, reduction: _each(g, p.size, reduction) * ((p - y) / np.maximum(p * (1 - p), 1e-12)),
     lambda g, _out, p, _y, reduction: _each(g, p.size, reduction) * -_log_odds(p),
 )
 

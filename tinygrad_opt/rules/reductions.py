@@ -53,9 +53,7 @@ defvjp(
 defvjp(
     np.std,  # at a standard deviation of 0 the subgradient is 0
     lambda g, out, x, axis=None, dtype=None, ddof=0, keepdims=False: (
-        spread(g / np.where(out == 0, 1, out), x.shape, axis, keepdims)
-        * _deviation(x, axis)
-        / (_count(x, out) - ddof)
+        spread(g / np.where(out == 0, 1, out), x.shape, axis, keepdims) * _deviation(x, axis) / (_count(x, out) - ddof)
     ),
 )
 
@@ -85,7 +83,7 @@ def _product_rule(g, out, x, axis=None, dtype=None, keepdims=False):
 
 defvjp(np.prod, _product_rule)
 
-# Extremes: elements that tie share the gradient equally ----------------------------------------------------------------
+# Extremes: elements that tie share the gradient equally --------------------------------------------------------------
 
 
 def _extreme_rule(g, out, x, axis=None, keepdims=False):
@@ -108,7 +106,7 @@ def _running_sum_rule(g, _out, x, axis=None, dtype=None):
 
 defvjp(np.cumsum, _running_sum_rule)
 
-# np.add.reduce(x) is np.sum(x) with axis=0 as default, and so on ---------------------------------------------------------
+# np.add.reduce(x) is np.sum(x) with axis=0 as default, and so on -----------------------------------------------------
 
 UFUNC_METHODS.update(
     {

@@ -100,9 +100,7 @@ def primitive(
     return function
 
 
-def defvjp(
-    function: Callable[..., Any], *rules: Rule | None, each: Rule | None = None
-) -> None:
+def defvjp(function: Callable[..., Any], *rules: Rule | None, each: Rule | None = None) -> None:
     """Give ``function`` its gradient rules, one per positional input; a later call replaces an earlier one.
 
     ``rule(g, out, *inputs, **options)`` returns the gradient with respect to its input, in the shape of the

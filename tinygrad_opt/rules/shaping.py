@@ -1,4 +1,4 @@
-"""Rules of functions that move, repeat or pick elements without computing anything: the gradient goes back the same way."""
+"""Rules of functions that move, repeat or pick elements: the gradient goes back the way the elements came."""
 
 import numpy as np
 
@@ -35,7 +35,7 @@ def flip_axis(x, axis):
     return np.flip(x, axis)
 
 
-# Several arrays as one value: a list of arrays that goes into a function, or comes out of one ------------------------------
+# Several arrays as one value: a list of arrays that goes into a function, or comes out of one ------------------------
 
 
 class Bundle(tuple):
