@@ -138,7 +138,7 @@ def backpropagate(
     grads = {root: gradient}
     order = oldest_first(root)
     while order:
-        node = order.pop()
+        node = order.pop()  # popped, not iterated: nothing here keeps a freed part of the graph alive
         if node not in grads:
             continue
         g = grads[node] if node.retain or node in wanted else grads.pop(node)

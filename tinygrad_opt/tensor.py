@@ -18,7 +18,7 @@ from tinygrad_opt import graph
 from tinygrad_opt.errors import GraphError, MissingRuleError, ShapeError
 from tinygrad_opt.graph import Node, mode
 from tinygrad_opt.rules import elementwise, shaping
-from tinygrad_opt.rules.registry import NON_DIFFERENTIABLE, TABLE, UFUNC_METHODS, Op, Rule
+from tinygrad_opt.rules.registry import NON_DIFFERENTIABLE, TABLE, UFUNC_METHODS, Op, Rule, name_of
 from tinygrad_opt.rules.shaping import Bundle, pack, unpack
 
 Axis = int | tuple[int, ...] | None
@@ -618,7 +618,7 @@ def call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, 
         return apply(function, args, kwargs)
     if function in NON_DIFFERENTIABLE:
         return function(*map(_unwrap, args), **{name: _unwrap(value) for name, value in kwargs.items()})
-    name = getattr(function, "__name__", repr(function))
+    name = name_of(function)
     raise MissingRuleError(
         f"{name} has no gradient rule, so it cannot be called with Tensors. Add one with "
         f"tg.defvjp({name}, lambda g, out, x: ...), or call it with arrays: t.detach().numpy()"

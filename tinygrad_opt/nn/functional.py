@@ -30,13 +30,13 @@ def linear(x: Any, weight: Any, bias: Any = None) -> Tensor:
     """
     if not isinstance(x, Tensor):
         x = _array_like(x, weight)
-    try:
-        return apply(network.linear, (x, weight) if bias is None else (x, weight, bias), {})
-    except ValueError as error:
+    shape = x.shape
+    if not shape or shape[-1] != weight.shape[-1]:
         raise ShapeError(
-            f"linear needs inputs of shape (..., {weight.shape[1]}) for a weight of shape {weight.shape}; "
-            f"got inputs of shape {x.shape}"
-        ) from error
+            f"linear needs inputs of shape (..., {weight.shape[-1]}) for a weight of shape {weight.shape}; "
+            f"got inputs of shape {shape}"
+        )
+    return apply(network.linear, (x, weight) if bias is None else (x, weight, bias), {})
 
 
 # Activations ---------------------------------------------------------------------------------------------------------
@@ -213,6 +213,8 @@ def hinge_loss(prediction: Any, target: Any, reduction: str = "mean") -> Tensor:
 
 def _loss(primitive: Any, prediction: Any, target: Any, reduction: str) -> Tensor:
     """Run a fused loss."""
+    if reduction == "mean" and not prediction.size:
+        raise ShapeError(f"the mean loss of no examples is not defined; got predictions of shape {prediction.shape}")
     return apply(primitive, (prediction, target, check_reduction(reduction)), {})
 
 

@@ -103,7 +103,8 @@ class Sequential(Module):
     def __init__(self, *modules: Module) -> None:
         for i, module in enumerate(modules):
             if not isinstance(module, Module):
-                raise TypeError(f"Sequential takes modules; number {i} is {module!r}. Did you mean {module!r}()?")
+                hint = f"Did you mean {module.__name__}()?" if isinstance(module, type) else "Wrap it in a Module."
+                raise TypeError(f"Sequential takes modules; number {i} is {module!r}. {hint}")
             setattr(self, str(i), module)
 
     def forward(self, x: Any) -> Any:

@@ -188,8 +188,9 @@ class Optimizer:
         """Forget all gradients: ``grad`` of every parameter is None again."""
         for vector in self._vectors:
             for p in vector.parameters:
-                if p._node is not None:
-                    p._node.grad = None
+                leaf = p._node
+                if leaf is not None:
+                    leaf.grad = None
 
     def state_dict(self) -> dict[str, Any]:
         """Everything but the parameters that the coming steps depend on: ``state`` and ``param_groups``, as in PyTorch.

@@ -31,7 +31,7 @@ class Op:
 
     def __init__(self, function: Callable[..., Any], rules: tuple[Rule | None, ...], each: Rule | None):
         self.function = function
-        self.name: str = getattr(function, "__name__", repr(function))
+        self.name = name_of(function)
         self.forward: Callable[..., Any] = getattr(function, "forward", function)
         self.prepare: Callable[..., Any] | None = getattr(function, "prepare", None)
         self.rules = rules
@@ -46,6 +46,16 @@ class Op:
 
     def __repr__(self) -> str:
         return f"Op({self.name})"
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """What a user calls ``function``: ``np.linalg.svd``, ``np.add.at``, or the bare name of a function of ours."""
+    owner = getattr(function, "__self__", None)
+    if isinstance(owner, np.ufunc):
+        return f"np.{owner.__name__}.{function.__name__}"
+    name: str = getattr(function, "__name__", repr(function))
+    module = "numpy" if isinstance(function, np.ufunc) else getattr(function, "__module__", None) or ""
+    return f"np{module.removeprefix('numpy')}.{name}" if module.split(".")[0] == "numpy" else name
 
 
 TABLE: dict[Callable[..., Any], Op] = {}
