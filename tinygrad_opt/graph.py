@@ -233,7 +233,7 @@ def _check_unchanged(node: Node) -> None:
     """Raise if a value that a rule of ``node`` reads was changed in place after the node was made."""
     assert node.op is not None
     assert node.values is not None
-    changed = [span for span, (time, _) in list(_changes.items()) if time > node.index]
+    changed = [span for span, (time, _) in _changes.copy().items() if time > node.index]
     unread = set.intersection(*(unread_inputs(rule, len(node.values)) for _, _, rule in node.parents))
     for position, value in enumerate([node.out, *node.values], start=-1):
         if position in unread or not isinstance(value, np.ndarray):

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinygrad_opt import graph
-from tinygrad_opt.errors import GraphError, StateDictError
+from tinygrad_opt.errors import GraphError, ShapeError, StateDictError
 from tinygrad_opt.nn.module import Parameter
 from tinygrad_opt.tensor import Tensor
 
@@ -90,10 +90,23 @@ class Vector:
 
     def _gather_moved(self) -> None:
         """Take up the values of parameters that another optimizer, or an assignment to ``p.data``, has moved."""
-        for i, p in enumerate(self.parameters):
-            if p._data is not self.views[i]:
-                self.theta[self.slices[i]] = p._data.ravel()
-                p.data = self.views[i]
+        for p, view, s in zip(self.parameters, self.views, self.slices, strict=True):
+            if p.shape != view.shape:
+                raise ShapeError(
+                    f"parameter {p.name or ''} had shape {view.shape} when the optimizer was made and has {p.shape} now: "
+                    "make a new optimizer for it"
+                )
+            if p.data is not view:
+                self.theta[s] = p.data.ravel()
+                p.data = view
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy is made from; θ itself is laid out anew, since copies of views are not views."""
+        return {name: getattr(self, name) for name in ("group", "parameters", "state", "steps")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["group"], state["parameters"])  # type: ignore[misc]
+        self.state, self.steps = state["state"], state["steps"]
 
 
 class Optimizer:

@@ -5,6 +5,7 @@ A contender is a module beside this one, with a `VERSION` to print and the funct
 and returns a function: each call makes one training step and returns its loss, which has `.item()`.
 """
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,7 +43,7 @@ def starting_parameters(network):
     sizes = NETWORKS[network].sizes
     rng = np.random.default_rng(0)
     parameters = []
-    for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):
+    for fan_in, fan_out in itertools.pairwise(sizes):
         bound = 1 / np.sqrt(fan_in)
         parameters.append(rng.uniform(-bound, bound, (fan_out, fan_in)).astype(np.float32))
         parameters.append(rng.uniform(-bound, bound, fan_out).astype(np.float32))

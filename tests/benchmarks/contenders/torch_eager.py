@@ -1,5 +1,7 @@
 """One training step in PyTorch, eager, with either of its faster Adams."""
 
+import itertools
+
 import torch
 from torch import nn
 
@@ -45,6 +47,6 @@ def training_step(network, adam):
 
 def multilayer_perceptron(sizes):
     layers = []
-    for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):
+    for fan_in, fan_out in itertools.pairwise(sizes):
         layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
