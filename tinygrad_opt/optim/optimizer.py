@@ -93,7 +93,7 @@ class Vector:
         for p, view, s in zip(self.parameters, self.views, self.slices, strict=True):
             if p.shape != view.shape:
                 raise ShapeError(
-                    f"parameter {p.name or ''} had shape {view.shape} when the optimizer was made and has {p.shape} now: "
+                    f"parameter {p.name} had shape {view.shape} when the optimizer was made, and {p.shape} now: "
                     "make a new optimizer for it"
                 )
             if p.data is not view:
