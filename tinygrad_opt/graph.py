@@ -142,7 +142,7 @@ def backpropagate(
         if node not in grads:
             continue
         g = grads[node] if node.retain or node in wanted else grads.pop(node)
-        values, out = node.values, node.out
+        values, kwargs, out = node.values, node.kwargs, node.out
         if values is None:
             raise GraphError(
                 f"backward through the same graph a second time: its values (here those of {node.op and node.op.name}) "
@@ -155,10 +155,11 @@ def backpropagate(
             out, values = lift(out, node), list(values)
             for position, parent, _ in node.parents:
                 values[position] = lift(values[position], parent)
-            if node.op.prepare is not None:  # type: ignore[union-attr]
-                values[-1] = node.op.prepare(*values[:-1])  # type: ignore[union-attr]
+            if "prepared" in kwargs:
+                kwargs = {name: value for name, value in kwargs.items() if name != "prepared"}
+                kwargs["prepared"] = node.op.prepare(*values, **kwargs)  # type: ignore[union-attr, misc]
         for _, parent, rule in node.parents:
-            contribution = rule(g, out, *values, **node.kwargs)
+            contribution = rule(g, out, *values, **kwargs)
             like = parent.out
             if contribution.shape != like.shape:
                 contribution = unbroadcast(contribution, like.shape, node)

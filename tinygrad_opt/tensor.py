@@ -640,7 +640,7 @@ def apply(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
             if arg._node is not None and (rule := op.rule(position)) is not None:
                 parents.append((position, arg._node, rule))
     if op.prepare is not None:
-        values.append(op.prepare(*values))
+        kwargs = {**kwargs, "prepared": op.prepare(*values, **kwargs)}
     out = op.forward(*values, **kwargs)
     if out.__class__ is not _ndarray:
         if isinstance(out, np.generic):

@@ -1,6 +1,7 @@
 """Layers, activations and losses as functions: they check what they are given, and call the fused primitives.
 
-Inputs may be arrays or Tensors; the result is a Tensor. An array is taken in the dtype of the Tensor it meets.
+Inputs may be arrays or Tensors; the result is a Tensor. An array is taken in the dtype of the Tensor it meets, or else
+in the default dtype.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def relu(x: Any) -> Tensor:
     >>> F.relu([-1.0, 2.0])
     Tensor([0., 2.])
     """
-    return apply(network.relu, (x,), {})
+    return apply(network.relu, (_input(x),), {})
 
 
 def tanh(x: Any) -> Tensor:
@@ -59,7 +60,7 @@ def tanh(x: Any) -> Tensor:
     >>> F.tanh([0.0])
     Tensor([0.])
     """
-    return apply(np.tanh, (x,), {})
+    return apply(np.tanh, (_input(x),), {})
 
 
 def sigmoid(x: Any) -> Tensor:
@@ -69,7 +70,7 @@ def sigmoid(x: Any) -> Tensor:
     >>> F.sigmoid([-1e4, 0.0, 1e4])
     Tensor([0. , 0.5, 1. ])
     """
-    return apply(network.sigmoid, (x,), {})
+    return apply(network.sigmoid, (_input(x),), {})
 
 
 def softmax(x: Any, axis: int = -1) -> Tensor:
@@ -79,7 +80,7 @@ def softmax(x: Any, axis: int = -1) -> Tensor:
     >>> F.softmax([1e4, 1e4])
     Tensor([0.5, 0.5])
     """
-    return apply(network.softmax, (x,), {"axis": axis})
+    return apply(network.softmax, (_input(x), axis), {})
 
 
 def log_softmax(x: Any, axis: int = -1) -> Tensor:
@@ -89,7 +90,7 @@ def log_softmax(x: Any, axis: int = -1) -> Tensor:
     >>> F.log_softmax([0.0, 1e4])
     Tensor([-10000.,      0.])
     """
-    return apply(network.log_softmax, (x,), {"axis": axis})
+    return apply(network.log_softmax, (_input(x), axis), {})
 
 
 # Losses --------------------------------------------------------------------------------------------------------------
@@ -156,7 +157,7 @@ def cross_entropy(logits: Any, target: Any, reduction: str = "mean", label_smoot
     >>> round(F.cross_entropy([[2.0, 0.0, 0.0]], [0]).item(), 4)
     0.2395
     """
-    logits = logits if isinstance(logits, Tensor) else _array_like(logits, None)
+    logits = _input(logits)
     target = target if isinstance(target, Tensor) else np.asarray(target)
     shape = logits.shape
     if not shape or shape[1 if len(shape) > 1 else 0] == 0:
@@ -168,14 +169,15 @@ def cross_entropy(logits: Any, target: Any, reduction: str = "mean", label_smoot
     if target.dtype.kind in "iu":
         mask = _one_hot(shape, target.data if isinstance(target, Tensor) else target)
         if not label_smoothing:
-            loss = _loss(network.softmax_log_loss, logits, mask, reduction)
-            return loss if reduction != "none" else loss.reshape(shape[:-1])
+            return _loss(network.softmax_log_loss, logits, mask, reduction)
         target = mask.astype(logits.dtype)
     if target.shape != shape or target.dtype.kind != "f":
         raise ShapeError(
             f"cross_entropy needs integer class indices of shape {shape[:-1]}, or probabilities of shape "
             f"{shape}, for these logits; got a target of shape {target.shape} and dtype {target.dtype}"
         )
+    if not isinstance(target, Tensor):
+        target = _array_like(target, logits)
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"label_smoothing must lie in [0, 1]; got {label_smoothing}")
     _check_probabilities("cross_entropy: target probabilities", target)
@@ -223,6 +225,11 @@ def check_reduction(reduction: str) -> str:
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f'reduction must be "mean", "sum" or "none"; got {reduction!r}')
     return reduction
+
+
+def _input(value: Any) -> Any:
+    """A Tensor as it is; anything else as an array in the default dtype."""
+    return value if isinstance(value, Tensor) else _array_like(value, None)
 
 
 def _array_like(value: Any, tensor: Any) -> npt.NDArray[Any]:

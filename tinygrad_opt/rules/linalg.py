@@ -1,5 +1,7 @@
 """Rules of linear algebra."""
 
+import math
+
 import numpy as np
 
 from tinygrad_opt.rules.registry import defvjp
@@ -43,17 +45,19 @@ def _dot_left(g, out, x, y):
     if y.ndim == 2:
         return g @ y.T
     rows = np.moveaxis(y, -2, 0)  # (k, ...): the summed axis first
-    return np.reshape(g, (*x.shape[:-1], -1)) @ np.reshape(rows, (rows.shape[0], -1)).T
+    size = math.prod(rows.shape[1:])
+    return np.reshape(g, (*x.shape[:-1], size)) @ np.reshape(rows, (rows.shape[0], size)).T
 
 
 def _dot_right(g, out, x, y):
     if x.ndim == 0 or y.ndim == 0:
         return g * x
-    columns = np.reshape(x, (-1, x.shape[-1]))
+    count = math.prod(x.shape[:-1])
+    rows = np.reshape(x, (count, x.shape[-1]))
     if y.ndim == 1:
-        return np.ravel(g) @ columns
+        return np.ravel(g) @ rows
     free = (*y.shape[:-2], y.shape[-1])
-    gy = columns.T @ np.reshape(g, (columns.shape[0], -1))
+    gy = rows.T @ np.reshape(g, (count, math.prod(free)))
     return np.moveaxis(np.reshape(gy, (x.shape[-1], *free)), 0, -2)
 
 

@@ -4,6 +4,8 @@ Every function here could be written with the other files' functions, and gives 
 fewer NumPy calls, and is stable where the plain formula overflows.
 """
 
+import math
+
 import numpy as np
 
 from tinygrad_opt.rules.registry import defvjp, primitive
@@ -22,12 +24,12 @@ def linear(x, weight, bias=None):
 
 def _rows(x):
     """``x`` of shape (..., n) as a matrix of shape (rows, n)."""
-    return x if x.ndim == 2 else np.reshape(x, (-1, x.shape[-1]))
+    return x if x.ndim == 2 else np.reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))
 
 
 def _column_sums(x):
     """The sum of the rows of a matrix: as a product with ones it takes half the time of ``x.sum(axis=0)``."""
-    return np.ones(x.shape[0], x.dtype).dot(x)
+    return np.dot(np.ones(x.shape[0], x.dtype), x)
 
 
 defvjp(
@@ -96,7 +98,7 @@ def _each(g, count, reduction):
 
 
 @primitive
-def squared_error(x, y, reduction):
+def squared_error(x, y, reduction="mean"):
     """(x - y)²."""
     difference = x - y
     return _reduce(difference * difference, reduction)
@@ -104,46 +106,44 @@ def squared_error(x, y, reduction):
 
 defvjp(
     squared_error,
-    lambda g, _out, x, y, reduction: _each(g, x.size, reduction) * (2 * (x - y)),
-    lambda g, _out, x, y, reduction: _each(g, x.size, reduction) * (2 * (y - x)),
+    lambda g, _out, x, y, reduction="mean": _each(g, x.size, reduction) * (2 * (x - y)),
+    lambda g, _out, x, y, reduction="mean": _each(g, x.size, reduction) * (2 * (y - x)),
 )
 
 
 @primitive
-def hinge(x, y, reduction):
+def hinge(x, y, reduction="mean"):
     """max(0, 1 - y x) for labels y of -1 or 1, with the derivative 0 at the kink y x = 1."""
     return _reduce(np.maximum(1 - y * x, 0), reduction)
 
 
 defvjp(
     hinge,
-    lambda g, _out, x, y, reduction: _each(g, x.size, reduction) * (-y * (y * x < 1)),
-    lambda g, _out, x, y, reduction: _each(g, x.size, reduction) * (-x * (y * x < 1)),
+    lambda g, _out, x, y, reduction="mean": _each(g, x.size, reduction) * (-y * (y * x < 1)),
+    lambda g, _out, x, y, reduction="mean": _each(g, x.size, reduction) * (-x * (y * x < 1)),
 )
 
-_SMALLEST = float(np.exp(-100))  # no logarithm of a probability is taken to be below -100
+
+def _bounded_log(p):
+    """log p, but at least -100, as in PyTorch: also for p = 0."""
+    return np.maximum(np.log(np.maximum(p, 1e-45)), -100)
 
 
 @primitive
-def log_loss(p, y, reduction):
+def log_loss(p, y, reduction="mean"):
     """-y log p - (1 - y) log(1 - p) for probabilities p; each logarithm is at least -100."""
-    log_p, log_q = np.log(np.maximum(p, _SMALLEST)), np.log(np.maximum(1 - p, _SMALLEST))
-    return _reduce((y - 1) * log_q - y * log_p, reduction)
-
-
-def _log_odds(p):
-    return np.log(np.maximum(p, _SMALLEST)) - np.log(np.maximum(1 - p, _SMALLEST))
+    return _reduce((y - 1) * _bounded_log(1 - p) - y * _bounded_log(p), reduction)
 
 
 defvjp(
     log_loss,
-    lambda g, _out, p, y, reduction: _each(g, p.size, reduction) * ((p - y) / np.maximum(p * (1 - p), 1e-12)),
-    lambda g, _out, p, _y, reduction: _each(g, p.size, reduction) * -_log_odds(p),
+    lambda g, _out, p, y, reduction="mean": _each(g, p.size, reduction) * ((p - y) / np.maximum(p * (1 - p), 1e-12)),
+    lambda g, _out, p, _y, reduction="mean": _each(g, p.size, reduction) * (_bounded_log(1 - p) - _bounded_log(p)),
 )
 
 
 @primitive
-def log_loss_with_logits(x, y, reduction):
+def log_loss_with_logits(x, y, reduction="mean"):
     """The log loss of p = sigmoid(x), without forming p: max(x, 0) - x y + log(1 + e^-|x|)."""
     losses = np.maximum(x, 0) - x * y + np.log1p(np.exp(-np.abs(x)))
     return _reduce(losses, reduction)
@@ -151,25 +151,26 @@ def log_loss_with_logits(x, y, reduction):
 
 defvjp(
     log_loss_with_logits,
-    lambda g, _out, x, y, reduction: _each(g, x.size, reduction) * (sigmoid(x) - y),
-    lambda g, _out, x, _y, reduction: _each(g, x.size, reduction) * -x,
+    lambda g, _out, x, y, reduction="mean": _each(g, x.size, reduction) * (sigmoid(x) - y),
+    lambda g, _out, x, _y, reduction="mean": _each(g, x.size, reduction) * -x,
 )
 
 
-@primitive(prepare=lambda x, _onehot, _reduction: log_softmax(x))
-def softmax_log_loss(x, onehot, reduction, log_p):
+@primitive(prepare=lambda x, onehot, reduction="mean": log_softmax(x))
+def softmax_log_loss(x, onehot, reduction="mean", *, prepared):
     """-log softmax(x) at the true class: x is (..., classes), onehot a mask of that shape, True at the class.
 
-    Without reduction the losses come as one flat array.
+    ``prepared`` is log softmax(x). Without reduction the losses have the shape of x without the classes.
     """
-    return -_reduce(log_p[onehot], reduction)
+    losses = prepared[onehot]
+    return -_reduce(losses if reduction != "none" else losses.reshape(x.shape[:-1]), reduction)
 
 
-def _softmax_log_loss_rule(g, _out, x, onehot, reduction, log_p):
+def _softmax_log_loss_rule(g, _out, x, onehot, reduction="mean", *, prepared):
     scale = _each(g, x.size // x.shape[-1], reduction)
     if reduction == "none":
-        scale = np.reshape(scale, (*x.shape[:-1], 1))
-    return scale * (np.exp(log_p) - onehot)
+        scale = np.expand_dims(scale, -1)
+    return scale * (np.exp(prepared) - onehot)
 
 
 defvjp(softmax_log_loss, _softmax_log_loss_rule, None)

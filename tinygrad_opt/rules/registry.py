@@ -75,8 +75,8 @@ def primitive(
     The result calls ``forward`` when all arguments are arrays, and otherwise asks the first argument that
     implements ``__array_function__``, just as NumPy's own functions do.
 
-    ``prepare`` computes, from the positional inputs, a value that ``forward`` and the rules both need: it is computed
-    once, and both get it as one more input, the last.
+    ``prepare`` computes, from the same arguments, a value that ``forward`` and the rules both need: it is computed
+    once, and both get it as the keyword argument ``prepared``.
 
     >>> import numpy as np, tinygrad_opt as tg
     >>> @tg.primitive
@@ -104,7 +104,9 @@ def primitive(
                 result = override(arg, function, (arg.__class__,), args, kwargs)
                 if result is not NotImplemented:
                     return result
-        return forward(*args, **kwargs) if prepare is None else forward(*args, prepare(*args), **kwargs)
+        if prepare is not None:
+            kwargs["prepared"] = prepare(*args, **kwargs)
+        return forward(*args, **kwargs)
 
     function.forward, function.prepare = forward, prepare  # type: ignore[attr-defined]
     return function

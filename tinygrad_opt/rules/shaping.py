@@ -103,7 +103,7 @@ def scatter(g, index, shape):
     """Zeros of ``shape`` with ``g`` added at ``index``: the opposite of `getitem`; repeated indices add up."""
     total = np.zeros(shape, g.dtype)
     parts = index if isinstance(index, tuple) else (index,)
-    if any(isinstance(part, (list, np.ndarray)) for part in parts):
+    if any(isinstance(part, (list, tuple, np.ndarray)) for part in parts):
         np.add.at(total, index, g)
     else:
         total[index] = g
