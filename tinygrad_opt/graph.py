@@ -2,8 +2,8 @@
 
 It sits between the rule table (``rules/``), whose rules the walk applies, and ``Tensor``, which makes the nodes.
 A Node remembers one call: the operation, the values that went in and came out, and the nodes those values came
-from. Nodes are numbered as they are made, and a node can only be made after its parents, so walking from the
-highest number to the lowest visits every node after all its consumers: no sorting by dependencies, no recursion.
+from. Nodes are numbered as they are made, and a node can only be made after its parents. So the walk always goes on
+with the highest number that has a gradient: all consumers of that node have been visited. No recursion, no sorting.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import itertools
 import threading
 import weakref
 from collections.abc import Callable, Iterable
-from operator import attrgetter
+from heapq import heappop, heappush
 from types import TracebackType
 from typing import Any
 
@@ -23,7 +23,6 @@ from tinygrad_opt.errors import GraphError, ShapeError
 from tinygrad_opt.rules.registry import Op, Rule, unread_inputs
 
 _clock = itertools.count(1)
-_by_age = attrgetter("index")
 
 
 class Node:
@@ -136,11 +135,9 @@ def backpropagate(
     """
     wanted = set(inputs)
     grads = {root: gradient}
-    order = oldest_first(root)
-    while order:
-        node = order.pop()  # popped, not iterated: nothing here keeps a freed part of the graph alive
-        if node not in grads:
-            continue
+    waiting = [(-root.index, root)] if root.op is not None else []  # a heap: calls with a gradient, newest first
+    while waiting:
+        node = heappop(waiting)[1]
         g = grads[node] if node.retain or node in wanted else grads.pop(node)
         values, kwargs, out = node.values, node.kwargs, node.out
         if values is None:
@@ -165,25 +162,21 @@ def backpropagate(
                 contribution = unbroadcast(contribution, like.shape, node)
             if contribution.dtype is not like.dtype:
                 contribution = contribution.astype(like.dtype)
-            grads[parent] = grads[parent] + contribution if parent in grads else contribution
+            if parent in grads:
+                grads[parent] = grads[parent] + contribution
+            elif parent.op is None:
+                grads[parent] = contribution if lift is not None else _owned(contribution, g)
+            else:
+                grads[parent] = _owned(contribution, g) if parent.retain and lift is None else contribution
+                heappush(waiting, (-parent.index, parent))
         if not retain_graph:
             node.free()
     return grads
 
 
-def oldest_first(root: Node) -> list[Node]:
-    """All calls that led to ``root``, leaves left out, in the order in which they were made."""
-    if root.op is None:
-        return []
-    found = [root]
-    seen = {root}
-    for node in found:  # the list grows as it is walked
-        for _, parent, _ in node.parents:
-            if parent.op is not None and parent not in seen:
-                seen.add(parent)
-                found.append(parent)
-    found.sort(key=_by_age)
-    return found
+def _owned(contribution: Any, g: Any) -> Any:
+    """A gradient that a user gets to see: in memory that no other gradient shares."""
+    return contribution.copy() if contribution is g or contribution.base is not None else contribution
 
 
 def unbroadcast(g: Any, shape: tuple[int, ...], node: Node) -> Any:

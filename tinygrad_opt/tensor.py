@@ -285,8 +285,8 @@ class Tensor:
         >>> x.grad.item()
         6.0
         """
-        node = self._node
-        if node is None:
+        root = self._node
+        if root is None:
             raise GraphError(
                 "backward() has nothing to walk: no Tensor that this one was computed from has requires_grad=True, "
                 "or it was computed under no_grad()"
@@ -294,21 +294,15 @@ class Tensor:
         seed = self._seed(gradient)
         if create_graph:
             with graph.set_grad_enabled(True):
-                grads = graph.backpropagate(node, lift(seed, None), retain_graph=True, lift=lift)
+                grads = graph.backpropagate(root, lift(seed, None), retain_graph=True, lift=lift)
                 for node, g in grads.items():
                     if node.op is None or node.retain:
                         node.grad = g if node.grad is None else node.grad + g
             return
-        grads = graph.backpropagate(node, _unwrap(seed), retain_graph=retain_graph)
-        own: set[int] = set()
-        for node, g in grads.items():
+        for node, g in graph.backpropagate(root, _unwrap(seed), retain_graph=retain_graph).items():
             if node.op is None or node.retain:
-                if node.grad is not None:
-                    g = np.asarray(node.grad._data + g)
-                elif g.__class__ is not _ndarray or g.base is not None or id(g) in own:
-                    g = np.array(g)  # two gradients never share memory
-                own.add(id(g))
-                node.grad = _wrap(g, None)
+                g = g if node.grad is None else node.grad._data + g
+                node.grad = _wrap(g if g.__class__ is _ndarray else np.asarray(g), None)
 
     def _seed(self, gradient: Any) -> Any:
         """Where the backward walk starts: the gradient given, checked, or 1 for a scalar."""
@@ -323,7 +317,7 @@ class Tensor:
         seed = gradient if isinstance(gradient, Tensor) else np.array(gradient, data.dtype)
         if seed.shape != data.shape:
             raise ShapeError(f"backward(gradient) needs the shape of the Tensor, {self.shape}; got {seed.shape}")
-        return seed.astype(data.dtype)
+        return seed.astype(data.dtype)  # a copy, which the gradient of a leaf may become
 
     def retain_grad(self) -> None:
         """Keep the gradient of this intermediate result in ``grad`` when ``backward()`` passes it."""
@@ -633,12 +627,18 @@ def apply(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
     values = list(args)
     parents: list[tuple[int, Node, Rule]] = []
     for position, arg in enumerate(args):
-        if arg.__class__ is list or arg.__class__ is tuple:
-            arg = values[position] = _packed(op, position, arg)
         if isinstance(arg, Tensor):
             values[position] = arg._data
-            if arg._node is not None and (rule := op.rule(position)) is not None:
-                parents.append((position, arg._node, rule))
+            node = arg._node
+            if node is not None:
+                rule = op.rules[position] if position < op.inputs else op.rule(position)
+                if rule is not None:
+                    parents.append((position, node, rule))
+        elif arg.__class__ in _SEQUENCES:
+            packed = _packed(op, position, arg)
+            if isinstance(packed, Tensor):
+                return apply(function, (*args[:position], packed, *args[position + 1 :]), kwargs)
+            values[position] = packed
     if op.prepare is not None:
         kwargs = {**kwargs, "prepared": op.prepare(*values, **kwargs)}
     out = op.forward(*values, **kwargs)
@@ -659,6 +659,7 @@ def lift(value: Any, node: Node | None) -> Any:
 
 _new = object.__new__
 _ndarray = np.ndarray
+_SEQUENCES = (list, tuple)
 
 
 def _wrap(data: Any, node: Node | None) -> Tensor:

@@ -31,13 +31,13 @@ def linear(x: Any, weight: Any, bias: Any = None) -> Tensor:
     """
     if not isinstance(x, Tensor):
         x = _array_like(x, weight)
-    shape = x.shape
-    if not shape or shape[-1] != weight.shape[-1]:
+    try:
+        return apply(network.linear, (x, weight) if bias is None else (x, weight, bias), {})
+    except ValueError as error:
         raise ShapeError(
             f"linear needs inputs of shape (..., {weight.shape[-1]}) for a weight of shape {weight.shape}; "
-            f"got inputs of shape {shape}"
-        )
-    return apply(network.linear, (x, weight) if bias is None else (x, weight, bias), {})
+            f"got inputs of shape {x.shape}"
+        ) from error
 
 
 # Activations ---------------------------------------------------------------------------------------------------------
@@ -256,7 +256,7 @@ def _same_shape(loss: str, prediction: Any, target: Any) -> tuple[Any, Any]:
 
 def _check_probabilities(what: str, values: Any) -> None:
     array = values.data if isinstance(values, Tensor) else values
-    wrong = (array < 0) | (array > 1)
+    wrong = ~((array >= 0) & (array <= 1))
     if wrong.any():
         raise ValueError(f"{what} must lie in [0, 1]; got {array[wrong].flat[0]:g}")
 

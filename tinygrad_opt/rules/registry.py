@@ -27,7 +27,7 @@ Rule = Callable[..., Any]
 class Op:
     """One row of the table: a differentiable function, what runs it on arrays, and its rules."""
 
-    __slots__ = ("each", "forward", "function", "name", "options", "prepare", "rules")
+    __slots__ = ("each", "forward", "function", "inputs", "name", "options", "prepare", "rules")
 
     def __init__(self, function: Callable[..., Any], rules: tuple[Rule | None, ...], each: Rule | None):
         self.function = function
@@ -35,6 +35,7 @@ class Op:
         self.forward: Callable[..., Any] = getattr(function, "forward", function)
         self.prepare: Callable[..., Any] | None = getattr(function, "prepare", None)
         self.rules = rules
+        self.inputs = len(rules)
         self.each = each
         self.options = _option_names([rule for rule in (*rules, each) if rule is not None])
 
