@@ -1,0 +1,1 @@
+"""The tests, one file or folder for each of the package's."""

@@ -1,0 +1,640 @@
+"""The graph: what backward() computes, keeps and frees, and that no stale gradient is ever returned in silence."""
+
+import gc
+import threading
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tinygrad_opt as tg
+from tests.gradients import check_first_order, check_second_order
+from tinygrad_opt import GraphError, ShapeError, Tensor, nn, optim
+from tinygrad_opt.graph import Node
+
+
+def leaf(data, **options):
+    return Tensor(data, requires_grad=True, **options)
+
+
+# .grad ---------------------------------------------------------------------------------------------------------------
+
+
+def test_gradients_accumulate_until_they_are_forgotten():
+    x = leaf([1.0, 2.0])
+    assert x.grad is None
+    (x * 3).sum().backward()
+    (x * x).sum().backward()
+    np.testing.assert_array_equal(x.grad.data, [5, 7])
+    x.grad = None
+    (x * 3).sum().backward()
+    np.testing.assert_array_equal(x.grad.data, [3, 3])
+
+
+def test_a_gradient_can_be_set_and_is_checked():
+    x = leaf([1.0, 2.0])
+    x.grad = [1, 2]
+    (x * 3).sum().backward()
+    np.testing.assert_array_equal(x.grad.data, [4, 5])
+    with pytest.raises(ShapeError, match=r"\(2,\).*\(3,\)"):
+        x.grad = np.ones(3)
+    with pytest.raises(GraphError, match="does not require"):
+        Tensor([1.0]).grad = [1.0]
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda a, b: (a + b).sum(),
+        lambda a, b: a.sum() + b.sum(),
+        lambda a, b: (a.reshape(3, 2).T.reshape(2, 3) + b).mean(),
+        lambda a, b: (+a + +b).sum(),
+        lambda a, b: np.concatenate([a, b]).sum(),
+        lambda a, b: np.stack([a, b]).sum(),
+        lambda a, b: np.broadcast_to(a, (2, 2, 3)).sum() + (b[0] + b[1]).sum(),
+        lambda a, b: np.where(np.ones((2, 3), bool), a, b).sum(),
+    ],
+)
+def test_no_two_tensors_share_a_gradients_memory(function):
+    a, b = leaf(np.ones((2, 3))), leaf(np.ones((2, 3)))
+    middle = a * 1
+    middle.retain_grad()
+    function(middle, b).backward()
+    gradients = [a.grad.data, b.grad.data, middle.grad.data]
+    before = [g.copy() for g in gradients]
+    for i, g in enumerate(gradients):
+        g[...] = 100 + i
+    for i, (g, old) in enumerate(zip(gradients, before, strict=True)):
+        assert np.all(g == 100 + i), "a gradient is a view of another, or of itself"
+        assert not np.all(old == 100 + i)
+
+
+def test_the_seed_is_not_shared_with_the_gradient():
+    x, seed = leaf([1.0, 2.0]), np.array([3.0, 4.0])
+    (+x).backward(seed)
+    x.grad.data[...] = 0
+    np.testing.assert_array_equal(seed, [3, 4])
+    tensor_seed = Tensor(seed)
+    y = leaf([1.0, 2.0])
+    y.backward(tensor_seed)
+    y.grad.data[...] = 0
+    np.testing.assert_array_equal(tensor_seed.data, [3, 4])
+
+
+def test_intermediate_gradients_are_kept_on_request_only():
+    x = leaf(2.0)
+    y = x * x
+    z = y * 3
+    y.retain_grad()
+    (z * z).backward()
+    assert z.grad is None
+    assert y.grad.item() == 18 * 4
+    assert x.grad.item() == 36 * 8
+    with pytest.raises(GraphError, match="part of a graph"):
+        Tensor(1.0).retain_grad()
+
+
+def test_backward_of_a_leaf_and_of_one_element():
+    x = leaf([[4.0]])
+    x.backward()
+    np.testing.assert_array_equal(x.grad.data, [[1]])
+
+
+@pytest.mark.parametrize("seed", [[1.0, 10.0], Tensor([1.0, 10.0]), np.array([1, 10]), np.float32([1, 10])])
+def test_backward_from_a_gradient(seed):
+    x = leaf([1.0, 2.0])
+    (x * x).backward(seed)
+    np.testing.assert_array_equal(x.grad.data, [2, 40])
+    assert x.grad.dtype == np.float64
+
+
+def test_tensors_off_the_path_have_no_gradient():
+    x, unused, constant = leaf(1.0), leaf(1.0), Tensor(1.0)
+    (x * constant).backward()
+    assert unused.grad is None
+    assert constant.grad is None
+    assert not constant.requires_grad
+
+
+# Sharing -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_repeated_parent_counts_twice():
+    a = leaf(3.0)
+    (a * a).backward()
+    assert a.grad.item() == 6
+
+
+def test_doubling_sixty_times_takes_linear_time():
+    x = leaf(1.0)
+    y = x
+    start = time.perf_counter()
+    for _ in range(60):
+        y = y + y
+    y.backward()
+    assert x.grad.item() == 2.0**60
+    assert time.perf_counter() - start < 1
+
+
+def test_a_long_chain_needs_no_recursion():
+    x = leaf(1.0)
+    y = x
+    for _ in range(20_000):
+        y = y + 0.5
+    kept = y * 1
+    y.backward(retain_graph=True)
+    assert x.grad.item() == 1
+    del y, kept  # freeing the chain must not recurse either
+
+
+def test_a_long_chain_can_be_dropped_without_a_backward_walk():
+    y = leaf(1.0)
+    for _ in range(20_000):
+        y = y * 1.0
+    del y
+    assert gc.collect() >= 0
+
+
+def sum_over_all_paths(record, target, leaf_index):
+    """d target / d leaf for scalars, by following every path: the slow definition that the engine must agree with."""
+    if target == leaf_index:
+        return 1.0
+    return sum(slope * sum_over_all_paths(record, parent, leaf_index) for parent, slope in record.get(target, []))
+
+
+SCALAR_OPS = {
+    "add": (lambda a, b: a + b, lambda a, b: (1, 1)),
+    "sub": (lambda a, b: a - b, lambda a, b: (1, -1)),
+    "mul": (lambda a, b: a * b, lambda a, b: (b, a)),
+    "tanh": (lambda a, b: np.tanh(a), lambda a, b: (1 - np.tanh(a) ** 2, 0)),
+}
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    st.lists(st.floats(-1.2, 1.2), min_size=1, max_size=3),
+    st.lists(
+        st.tuples(st.sampled_from(sorted(SCALAR_OPS)), st.integers(0, 99), st.integers(0, 99)), min_size=1, max_size=9
+    ),
+)
+def test_scalar_graphs_agree_with_the_sum_over_all_paths(starts, steps):
+    """Each step picks its parents among all values so far: shared nodes, repeated parents and dead ends all happen."""
+    tensors, values, record = [leaf(s) for s in starts], list(starts), {}
+    for op, i, j in steps:
+        i, j = i % len(values), j % len(values)
+        forward, slopes = SCALAR_OPS[op]
+        record[len(values)] = list(zip((i, j), slopes(values[i], values[j]), strict=True))
+        tensors.append(forward(tensors[i], tensors[j]))
+        values.append(float(forward(values[i], values[j])))
+    tensors[-1].backward()
+    for number, tensor in enumerate(tensors[: len(starts)]):
+        expected = sum_over_all_paths(record, len(values) - 1, number)
+        actual = 0.0 if tensor.grad is None else tensor.grad.item()
+        assert actual == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+SHAPES = [(), (1,), (3,), (2, 1), (2, 3), (1, 3)]
+ARRAY_OPS = [lambda a, b: a + b, lambda a, b: a * b, lambda a, b: a - np.sin(b), lambda a, b: np.arctan2(a, b * b + 1)]
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(
+    st.lists(st.sampled_from(SHAPES), min_size=2, max_size=3),
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 99), st.integers(0, 99)), min_size=1, max_size=5),
+)
+def test_broadcasting_graphs_agree_with_finite_differences(shapes, steps):
+    rng = np.random.default_rng(0)
+
+    def graph(*inputs):
+        values = list(inputs)
+        for op, i, j in steps:
+            values.append(ARRAY_OPS[op](values[i % len(values)], values[j % len(values)]))
+        return values[-1] + 0 * values[0]
+
+    check_first_order(graph, [rng.uniform(-1, 1, shape) for shape in shapes])
+
+
+# Freeing -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_second_walk_needs_retain_graph():
+    x = leaf(3.0)
+    y = x * x
+    y.backward(retain_graph=True)
+    y.backward()
+    assert x.grad.item() == 12
+    with pytest.raises(GraphError, match=r"second time.*multiply.*retain_graph=True"):
+        y.backward()
+    assert x.grad.item() == 12
+
+
+def test_a_trunk_shared_by_two_losses_is_freed_by_the_first():
+    x = leaf(3.0)
+    trunk = x * x
+    first, second = trunk * 2, trunk * 5
+    first.backward()
+    with pytest.raises(GraphError, match="second time"):
+        second.backward()
+    x.grad = None
+    trunk = x * x
+    first, second = trunk * 2, trunk * 5
+    first.backward(retain_graph=True)
+    second.backward()
+    assert x.grad.item() == 42
+
+
+# Grad mode -----------------------------------------------------------------------------------------------------------
+
+
+def test_no_grad_as_a_context_nests_and_survives_errors():
+    x = leaf(1.0)
+    with tg.no_grad():
+        assert not (x * 2).requires_grad
+        with tg.set_grad_enabled(True):
+            assert (x * 2).requires_grad
+        assert not tg.is_grad_enabled()
+    with pytest.raises(KeyError), tg.no_grad():
+        raise KeyError
+    assert tg.is_grad_enabled()
+    assert (x * 2).requires_grad
+
+
+def test_no_grad_as_a_decorator():
+    @tg.no_grad()
+    def double(x, depth=2):
+        return double(x, depth - 1) if depth else x * 2
+
+    x = leaf(1.0)
+    assert not double(x).requires_grad
+    assert tg.is_grad_enabled()
+
+
+def test_grad_mode_belongs_to_a_thread():
+    seen = []
+    with tg.no_grad():
+        thread = threading.Thread(target=lambda: seen.append((leaf(1.0) * 2).requires_grad))
+        thread.start()
+        thread.join()
+    assert seen == [True]
+
+
+def test_threads_compute_their_own_gradients():
+    gradients = {}
+
+    def work(number):
+        x = leaf(np.full(50, float(number)))
+        for _ in range(30):
+            x.grad = None
+            (x * x).sum().backward()
+        gradients[number] = x.grad.data
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(np.all(gradients[i] == 2 * i) for i in range(4))
+
+
+# In place ------------------------------------------------------------------------------------------------------------
+
+CHANGES_IN_PLACE = {
+    "+=": lambda w: w.__iadd__(1.0),
+    "-=": lambda w: w.__isub__(1.0),
+    "*=": lambda w: w.__imul__(3.0),
+    "/=": lambda w: w.__itruediv__(3.0),
+    "**=": lambda w: w.__ipow__(3.0),
+    "%=": lambda w: w.__imod__(0.7),
+    "[0] =": lambda w: w.__setitem__(0, 9.0),
+    "[mask] =": lambda w: w.__setitem__(w > 1, 9.0),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES_IN_PLACE.values(), ids=CHANGES_IN_PLACE)
+def test_a_leaf_changes_in_place_under_no_grad_only(change):
+    w = leaf([1.0, 2.0])
+    memory = w.data
+    with pytest.raises(GraphError, match=r"leaf.*\(2,\).*no_grad"):
+        change(w)
+    np.testing.assert_array_equal(w.data, [1, 2])
+    with tg.no_grad():
+        result = change(w)
+    assert result is w or result is None
+    assert w.data is memory
+    assert not np.array_equal(w.data, [1, 2])
+    assert w.requires_grad
+
+
+def test_in_place_on_a_result_binds_the_name_anew():
+    x = leaf([1.0, 2.0])
+    y = before = x * 1
+    y *= 3
+    y += x
+    assert y is not before
+    np.testing.assert_array_equal(before.data, [1, 2])
+    y.sum().backward()
+    np.testing.assert_array_equal(x.grad.data, [4, 4])
+
+
+def test_assignment_to_elements_of_a_result_is_refused():
+    y = leaf([1.0, 2.0]) * 2
+    with pytest.raises(GraphError, match=r"np\.where.*no_grad"):
+        y[0] = 1.0
+    constant = Tensor([1.0, 2.0])
+    with pytest.raises(GraphError, match="not recorded"):
+        constant[0] = leaf(1.0)
+    constant[0] = 5
+    assert constant.tolist() == [5, 2]
+
+
+def under_no_grad(w):
+    with tg.no_grad():
+        w *= 2
+
+
+def through_a_view(w):
+    with tg.no_grad():
+        part = w[:1]
+        part += 1
+
+
+def through_data(w):
+    w.data -= 0.5
+
+
+def elements(w):
+    with tg.no_grad():
+        w[0] = 7
+
+
+@pytest.mark.parametrize("change", [under_no_grad, through_a_view, through_data, elements])
+@pytest.mark.parametrize(
+    "use",
+    [lambda w: w * w, lambda w: np.exp(np.sin(w)), lambda w: 3 / w, lambda w: nn.functional.linear(w * 1, w[None])],
+)
+def test_a_stale_value_is_never_used(use, change):
+    w = nn.Parameter([1.0, 2.0])
+    loss = use(w).sum()
+    change(w)
+    with pytest.raises(GraphError, match=r"shape \(.*2,?\).*changed in place.*copy"):
+        loss.backward()
+    assert w.grad is None
+
+
+@pytest.mark.parametrize("change", [under_no_grad, through_a_view, through_data, elements])
+def test_a_value_that_no_rule_reads_may_change(change):
+    w = nn.Parameter([1.0, 2.0])
+    loss = (w + 1 - 3 * w).sum()
+    change(w)
+    loss.backward()
+    np.testing.assert_array_equal(w.grad.data, [-2, -2])
+
+
+def test_an_optimizers_step_between_forward_and_backward_is_seen():
+    w = nn.Parameter([1.0, 2.0])
+    optimizer = optim.SGD([w], lr=0.1)
+    first, second = (w * w).sum(), (w * w).sum()
+    first.backward()
+    optimizer.step()
+    with pytest.raises(GraphError, match="changed in place"):
+        second.backward()
+
+
+def test_a_change_of_one_parameter_is_no_alarm_for_its_neighbours():
+    a, b = nn.Parameter([1.0, 2.0]), nn.Parameter([3.0, 4.0])
+    optim.SGD([a, b], lr=0.1)  # both now lie in one vector
+    loss = (b * b).sum()
+    with tg.no_grad():
+        a -= 1
+    loss.backward()
+    np.testing.assert_array_equal(b.grad.data, [6, 8])
+
+
+def test_a_step_that_skips_a_parameter_is_no_alarm_for_it():
+    a, b = nn.Parameter([1.0, 2.0]), nn.Parameter([3.0, 4.0])
+    optimizer = optim.SGD([a, b], lr=0.1)
+    loss = (b * b).sum()
+    (a * a).sum().backward()
+    with pytest.warns(UserWarning, match="without a gradient"):
+        optimizer.step()
+    loss.backward()
+    np.testing.assert_array_equal(b.grad.data, [6, 8])
+
+
+def test_load_state_dict_between_forward_and_backward_is_seen():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
+    loss = model(np.ones((1, 2))).sum()
+    model.load_state_dict(model.state_dict())
+    with pytest.raises(GraphError, match="changed in place"):
+        loss.backward()
+
+
+def test_changing_a_value_before_it_is_used_is_no_alarm():
+    w = nn.Parameter([1.0, 2.0])
+    for _ in range(3):
+        under_no_grad(w)
+        loss = (w * w).sum()
+        w.grad = None
+        loss.backward()
+        np.testing.assert_array_equal(w.grad.data, 2 * w.data)
+
+
+def test_assigning_new_data_leaves_recorded_values_alone():
+    w = leaf([1.0, 2.0])
+    loss = (w * w).sum()
+    w.data = np.array([5.0, 5.0])
+    loss.backward()
+    np.testing.assert_array_equal(w.grad.data, [2, 4])
+
+
+# Gradients of gradients ----------------------------------------------------------------------------------------------
+
+
+def test_create_graph_gives_higher_derivatives():
+    x = leaf(2.0)
+    y = x**5
+    expected = [5 * 2.0**4, 20 * 2.0**3, 60 * 2.0**2, 120 * 2.0, 120]
+    for value in expected:
+        x.grad = None
+        y.backward(create_graph=True)
+        assert x.grad.item() == pytest.approx(value)
+        y = x.grad
+
+
+def test_without_create_graph_gradients_are_constants():
+    x = leaf(2.0)
+    (x**3).backward()
+    assert not x.grad.requires_grad
+
+
+def test_create_graph_accumulates_and_works_under_no_grad():
+    x = leaf(2.0)
+    y = x**3
+    with tg.no_grad():
+        y.backward(create_graph=True)
+        y.backward(create_graph=True)
+    assert x.grad.item() == 24
+    gradient, x.grad = x.grad, None
+    gradient.backward()
+    assert x.grad.item() == 24  # d 2·3x² / dx
+
+
+def test_a_gradient_penalty_is_differentiated():
+    rng = np.random.default_rng(0)
+    inputs, weight = rng.normal(size=(3, 2)), rng.normal(size=(4, 2))
+    check_second_order(
+        lambda x, w: nn.functional.cross_entropy(np.tanh(nn.functional.linear(x, w)), [0, 3, 1]), [inputs, weight]
+    )
+
+
+# Functions of one's own ----------------------------------------------------------------------------------------------
+
+
+def test_a_rule_may_be_replaced_and_none_cuts_the_gradient():
+    @tg.primitive
+    def scale(x, factor):
+        return x * factor
+
+    tg.defvjp(scale, lambda g, _out, _x, factor: g * factor, None)
+    x, factor = leaf([1.0, 2.0]), leaf(3.0)
+    scale(x, factor).sum().backward()
+    np.testing.assert_array_equal(x.grad.data, [3, 3])
+    assert factor.grad is None
+    assert not scale(np.ones(2), factor).requires_grad
+    tg.defvjp(scale, lambda g, _out, _x, factor: -g * factor, None)
+    x.grad = None
+    scale(x, 3.0).sum().backward()
+    np.testing.assert_array_equal(x.grad.data, [-3, -3])
+    np.testing.assert_array_equal(scale(np.ones(2), 3), [3, 3])
+
+
+def test_prepare_computes_what_function_and_rule_share_once():
+    calls = []
+
+    def sine(x):
+        calls.append(1)
+        return np.sin(x)
+
+    @tg.primitive(prepare=sine)
+    def sine_squared(_x, *, prepared):
+        return prepared * prepared
+
+    tg.defvjp(sine_squared, lambda g, _out, x, *, prepared: g * 2 * prepared * np.cos(x))
+    x = leaf([0.5, 1.0])
+    sine_squared(x).sum().backward()
+    assert len(calls) == 1
+    points = [np.array([0.3, -0.8])]
+    np.testing.assert_allclose(sine_squared(points[0]), np.sin(points[0]) ** 2)
+    check_first_order(sine_squared, points)
+    check_second_order(sine_squared, points)
+
+
+def test_each_serves_any_number_of_inputs():
+    @tg.primitive
+    def total_of_squares(*arrays):
+        return sum(a * a for a in arrays)
+
+    tg.defvjp(total_of_squares, each=lambda position, g, _out, *arrays: g * 2 * arrays[position])
+    for count in (1, 2, 4):
+        points = [np.arange(3.0) + i + 1 for i in range(count)]
+        check_first_order(total_of_squares, points)
+        check_second_order(total_of_squares, points)
+
+
+def test_a_function_with_several_results():
+    @tg.primitive
+    def sine_and_cosine(x):
+        return np.sin(x), np.cos(x)
+
+    tg.defvjp(sine_and_cosine, lambda g, out, _x: g[0] * out[1] - g[1] * out[0])
+    points = [np.array([0.5, 1.5, -2.0])]
+    check_first_order(sine_and_cosine, points)
+    check_second_order(sine_and_cosine, points)
+    x = leaf(points[0])
+    sine_and_cosine(x)[1].sum().backward()  # the other result is not used
+    np.testing.assert_allclose(x.grad.data, -np.sin(points[0]))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options"),
+    [((np.sin,), {}), ((np.sin, 3), {}), ((3, lambda g, out, x: g), {}), ((np.sin, None), {}),
+     ((np.sin, lambda g, out, x: g), {"each": lambda p, g, out, *x: g})],
+)  # fmt: skip
+def test_defvjp_refuses_what_is_no_rule(arguments, options):
+    with pytest.raises(TypeError, match="rule"):
+        tg.defvjp(*arguments, **options)
+
+
+def test_a_rule_of_the_wrong_shape_is_named():
+    @tg.primitive
+    def twice(x):
+        return 2 * x
+
+    tg.defvjp(twice, lambda g, out, x: np.ones(7))
+    with pytest.raises(ShapeError, match=r"twice.*\(7,\).*\(2, 2\)"):
+        twice(leaf(np.ones((2, 2)))).sum().backward()
+
+
+# Memory --------------------------------------------------------------------------------------------------------------
+
+
+def live_objects():
+    return sum(issubclass(type(o), (Tensor, Node)) for o in gc.get_objects())
+
+
+def test_two_thousand_steps_leave_no_tensors_or_nodes_behind():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(8, 3)), rng.integers(0, 2, 8)
+    model = nn.MLP([3, 4, 2], nn.Tanh)
+    optimizer = optim.Adam(model.parameters())
+
+    def train(steps):
+        for _ in range(steps):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(x), y).backward()
+            optimizer.step()
+
+    train(10)
+    gc.collect()
+    gc.disable()
+    try:
+        before = live_objects()
+        train(2000)
+        after = live_objects()
+    finally:
+        gc.enable()
+    assert before > 0
+    assert after <= before
+
+
+def test_graphs_that_are_never_walked_leave_nothing_behind():
+    x = leaf(np.ones(3))
+    gc.collect()
+    gc.disable()
+    try:
+        before = live_objects()
+        for _ in range(200):
+            np.concatenate([np.exp(x) * x, x[1:]]).sum()
+            (x * x).sum().backward()
+            x.grad = None
+        after = live_objects()
+    finally:
+        gc.enable()
+    assert after <= before
+
+
+def test_nodes_are_not_counted_as_changed_memory_forever():
+    """A short-lived Tensor that was changed in place must not make later, unrelated Tensors look stale."""
+    for _ in range(300):
+        t = leaf(np.ones(100))
+        loss = (t * t).sum()
+        loss.backward()
+        with tg.no_grad():
+            t -= 1
+        del t, loss
+    fresh = [leaf(np.ones(100)) for _ in range(50)]
+    loss = sum((f * f).sum() for f in fresh)
+    loss.backward()
+    assert all(np.all(f.grad.data == 2) for f in fresh)
