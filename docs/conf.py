@@ -1,0 +1,40 @@
+"""How Sphinx builds the manual: ``python -m sphinx docs docs/_build/html``."""
+
+import tinygrad_opt
+
+project = "tinygrad_opt"
+author = "the tinygrad_opt authors"
+version = release = tinygrad_opt.__version__
+
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
+exclude_patterns = ["_build", "speed-table.md"]  # the table is a part of speed.md
+myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]
+myst_heading_anchors = 3
+
+# Every page's code runs at every build: a result that is shown is a result of the code as it is now.
+nb_execution_mode = "force"
+nb_execution_raise_on_error = True
+nb_execution_timeout = 120
+nb_merge_streams = True
+
+default_role = "code"  # docstrings write `name` in single backticks
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+python_use_unqualified_type_names = True
+
+html_theme = "pydata_sphinx_theme"
+html_title = "tinygrad_opt"
+html_static_path = ["_static"]
+html_css_files = ["manual.css"]
+html_show_sourcelink = False
+html_theme_options = {"show_prev_next": True, "secondary_sidebar_items": ["page-toc"]}
+
+
+def keep_bars(app, what, name, obj, options, lines):
+    """Bars in a docstring mean absolute values: tell reStructuredText that they do not name a substitution."""
+    lines[:] = [line if line.startswith(">>>") else line.replace("|", r"\|") for line in lines]
+
+
+def setup(app):
+    app.connect("autodoc-process-docstring", keep_bars)
