@@ -119,8 +119,7 @@ def check_same_losses(workers):
 def report(times, versions, missing, rounds):
     """The whole result as Markdown."""
     lines = [
-        f"One training step, float32, one core: median of {rounds} rounds in µs a step "
-        "(in brackets the quartiles).",
+        f"One training step, float32, one core: median of {rounds} rounds in µs a step (in brackets the quartiles).",
         "",
         *table(["network", *versions], time_rows(times, versions)),
         "",
@@ -128,8 +127,7 @@ def report(times, versions, missing, rounds):
         "",
         *table(["network", *(comparison.title for comparison in COMPARISONS)], ratio_rows(times)),
         "",
-        f"- All gave the same losses over the first {COMPARED_LOSSES} steps "
-        f"(to {RELATIVE_TOLERANCE:g}, relative).",
+        f"- All gave the same losses over the first {COMPARED_LOSSES} steps (to {RELATIVE_TOLERANCE:g}, relative).",
         *(f"- Left out: {name} ({reason})." for name, reason in missing.items()),
         f"- Machine: {processor()}, {platform.system()} {platform.machine()}.",
         f"- Python {platform.python_version()}; {', '.join(dict.fromkeys(versions.values()))}.",
@@ -174,10 +172,7 @@ def table(header, rows):
     """The lines of a Markdown table, with its columns aligned for the terminal."""
     rows = [header, *rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "| " + " | ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) + " |"
-        for row in rows
-    ]
+    lines = ["| " + " | ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) + " |" for row in rows]
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     return lines
 
