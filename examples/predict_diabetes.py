@@ -95,7 +95,7 @@ def report(predictions, y):
     print(f"\n{len(y)} held-out patients" + " " * 16 + "root mean squared error     R²")
     errors = {name: root_mean_squared_error(y, predicted) for name, predicted in predictions.items()}
     for name, predicted in predictions.items():
-        print(f"{name:40}{errors[name]:10.2f}{r2_score(y, predicted):20.3f}")
+        print(f"{name:40}{errors[name]:10.2f}{r2_score(y, predicted):z20.3f}")
     linear, network = errors["linear regression, scikit-learn"], errors["network 10-16-1"]
     better = "network" if network < linear else "linear regression"
     print(
