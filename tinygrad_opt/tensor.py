@@ -299,7 +299,8 @@ class Tensor:
                     if node.op is None or node.retain:
                         node.grad = g if node.grad is None else node.grad + g
             return
-        for node, g in graph.backpropagate(root, _unwrap(seed), retain_graph=retain_graph).items():
+        grads = graph.backpropagate(root, _unwrap(seed), retain_graph=retain_graph)
+        for node, g in grads.items():
             if node.op is None or node.retain:
                 g = g if node.grad is None else node.grad._data + g
                 node.grad = _wrap(g if g.__class__ is _ndarray else np.asarray(g), None)

@@ -50,7 +50,7 @@ def relu(x: Any) -> Tensor:
     >>> F.relu([-1.0, 2.0])
     Tensor([0., 2.])
     """
-    return apply(network.relu, (_input(x),), {})
+    return apply(network.relu, (x if isinstance(x, Tensor) else _input(x),), {})
 
 
 def tanh(x: Any) -> Tensor:
