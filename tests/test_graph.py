@@ -1,5 +1,6 @@
 """The graph: what backward() computes, keeps and frees, and that no stale gradient is ever returned in silence."""
 
+import copy
 import gc
 import threading
 import time
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 import tinygrad_opt as tg
 from tests.gradients import check_first_order, check_second_order
-from tinygrad_opt import GraphError, ShapeError, Tensor, nn, optim
+from tinygrad_opt import GraphError, MissingRuleError, ShapeError, Tensor, nn, optim
 from tinygrad_opt.graph import Node
 
 
@@ -638,3 +639,61 @@ def test_nodes_are_not_counted_as_changed_memory_forever():
     loss = sum((f * f).sum() for f in fresh)
     loss.backward()
     assert all(np.all(f.grad.data == 2) for f in fresh)
+
+
+# What is refused rather than answered wrong --------------------------------------------------------------------------
+
+
+def test_taking_up_moved_parameters_counts_as_a_change():
+    w, b = (nn.Parameter([value]) for value in (2.0, 1.0))
+    first, second = optim.SGD([w, b], lr=0.1), None
+    loss = (w * w * w).sum()
+    second = optim.SGD([w, b], lr=0.1)
+    (w * b).sum().backward()
+    second.step()
+    second.zero_grad()
+    (b * b).sum().backward()
+    with pytest.warns(UserWarning, match="skips parameters"):
+        first.step()
+    with pytest.raises(GraphError, match="changed in place"):
+        loss.backward()
+
+
+def test_data_of_a_computed_tensor_is_not_replaced():
+    y = Tensor([1.0, 2.0], requires_grad=True) * 3
+    with pytest.raises(GraphError, match="detach"):
+        y.data -= 1
+
+
+def test_gradients_with_a_graph_are_not_shared():
+    a, b = (Tensor([1.0, 2.0], requires_grad=True) for _ in range(2))
+    (a + b).backward(np.ones(2), create_graph=True)
+    with tg.no_grad():
+        b.grad *= 0
+    assert a.grad.tolist() == [1, 1]
+
+
+def test_integers_carry_no_gradient():
+    x = Tensor([1.5, 2.5], requires_grad=True)
+    y = x.astype(int)
+    assert not y.requires_grad
+    (y * x).sum().backward()
+    assert x.grad.tolist() == [1, 2]
+
+
+def test_a_missing_rule_is_not_a_zero_gradient():
+    times = tg.primitive(lambda x, y: x * y)
+    tg.defvjp(times, lambda g, out, x, y: g * y)
+    with pytest.raises(MissingRuleError, match="one rule per input"):
+        times(Tensor(2.0, requires_grad=True), Tensor(3.0, requires_grad=True))
+
+
+def test_a_tensor_of_tensors_would_lose_their_history():
+    x = Tensor([1.0, 2.0], requires_grad=True)
+    with pytest.raises(GraphError, match=r"np\.stack"):
+        Tensor([x[0], x[1]])
+
+
+def test_a_computed_tensor_is_not_copied_with_its_graph():
+    with pytest.raises(GraphError, match="detach"):
+        copy.deepcopy(Tensor(2.0, requires_grad=True) * 2)

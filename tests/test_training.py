@@ -255,3 +255,12 @@ def test_history_by_hand():
     assert history.last == {"loss": 0.5}
     with pytest.raises(KeyError, match=r"no 'val_loss'.*loss"):
         history["val_loss"]
+
+
+@pytest.mark.parametrize(
+    ("scores", "labels", "error"),
+    [([0.9, 0.1], [1, 0], ValueError), ([0.9, -0.1], [[1], [-1]], ValueError), ([[0.9], [-0.1]], [1, -1], ValueError)],
+)
+def test_accuracy_refuses_what_it_cannot_compare(scores, labels, error):
+    with pytest.raises(error, match="accuracy needs"):
+        tg.accuracy(scores, labels)

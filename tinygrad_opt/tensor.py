@@ -86,6 +86,8 @@ class Tensor:
         dtype: npt.DTypeLike | None = None,
         name: str | None = None,
     ) -> None:
+        if isinstance(data, (list, tuple)) and any(_in_graph(item) for item in data):
+            raise GraphError("a Tensor made of Tensors would lose their history: join them with np.stack([...])")
         array = np.array(_unwrap(data), dtype=dtype)
         if array.dtype.kind not in "fiub":
             raise TypeError(f"a Tensor holds real numbers or booleans; got data of dtype {array.dtype}: {data!r:.80}")
@@ -114,7 +116,9 @@ class Tensor:
             if self._node.op is None:
                 self._node.out = self._data
             else:
-                self._node = None
+                raise GraphError(
+                    "data of a computed Tensor cannot be replaced while it is part of a graph: detach() it first"
+                )
 
     @property
     def requires_grad(self) -> bool:
@@ -297,7 +301,7 @@ class Tensor:
                 grads = graph.backpropagate(root, lift(seed, None), retain_graph=True, lift=lift)
                 for node, g in grads.items():
                     if node.op is None or node.retain:
-                        node.grad = g if node.grad is None else node.grad + g
+                        node.grad = g.copy() if node.grad is None else node.grad + g
             return
         grads = graph.backpropagate(root, _unwrap(seed), retain_graph=retain_graph)
         for node, g in grads.items():
@@ -446,6 +450,11 @@ class Tensor:
 
     __hash__ = object.__hash__
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        if not self.is_leaf:
+            raise GraphError("a computed Tensor cannot be copied with its graph: use .copy(), or .detach() it first")
+        return super().__reduce_ex__(protocol)
+
     # In place: under no_grad the array changes; otherwise the name is bound to a new Tensor --------------------------
 
     def __iadd__(self, other: Any) -> Tensor:
@@ -465,6 +474,12 @@ class Tensor:
 
     def __imatmul__(self, other: Any) -> Tensor:
         return self._in_place(np.matmul, other)
+
+    def __ifloordiv__(self, other: Any) -> Any:
+        if not mode.enabled:
+            return self._in_place(np.floor_divide, other)
+        self._refuse_change_of_leaf("np.floor_divide in place")
+        return self // other
 
     def __imod__(self, other: Any) -> Tensor:
         return self._in_place(np.remainder, other)
@@ -592,7 +607,8 @@ class Tensor:
     def take(self, indices: Any, axis: int | None = None) -> Tensor:
         """``np.take``: the elements (or slices along ``axis``) at ``indices``."""
         source = self.ravel() if axis is None else self
-        return source[(slice(None),) * ((axis or 0) % source.ndim) + (np.asarray(_unwrap(indices)),)]
+        before = np.lib.array_utils.normalize_axis_index(axis or 0, source.ndim)
+        return source[(slice(None),) * before + (np.asarray(_unwrap(indices)),)]
 
     def astype(self, dtype: npt.DTypeLike) -> Tensor:
         """The values in another dtype; the gradient comes back in this one's."""
@@ -635,6 +651,11 @@ def apply(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
                 rule = op.rules[position] if position < op.inputs else op.rule(position)
                 if rule is not None:
                     parents.append((position, node, rule))
+                elif position >= op.inputs:
+                    raise MissingRuleError(
+                        f"{op.name} has gradient rules for {op.inputs} inputs, but input {position} needs one too: "
+                        "give tg.defvjp one rule per input, and None for an input that has no gradient"
+                    )
         elif arg.__class__ in _SEQUENCES:
             packed = _packed(op, position, arg)
             if isinstance(packed, Tensor):
@@ -648,7 +669,9 @@ def apply(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
             out = np.asarray(out)
         elif isinstance(out, (list, tuple)) and function is not pack:
             return _several(op, args, values, kwargs, Bundle(out), parents)  # type: ignore[return-value]
-    return _wrap(out, Node(op, args, values, kwargs, out, parents) if parents and mode.enabled else None)
+    if not parents or not mode.enabled or (out.dtype is not None and out.dtype.kind != "f"):
+        return _wrap(out, None)
+    return _wrap(out, Node(op, args, values, kwargs, out, parents))
 
 
 def lift(value: Any, node: Node | None) -> Any:
@@ -689,6 +712,8 @@ def _checked_options(op: Op, args: tuple[Any, ...], kwargs: dict[str, Any]) -> t
             raise MissingRuleError(f"{op.name}(out=...) cannot be recorded: write the result to a new name")
     if any(isinstance(value, Tensor) for value in kwargs.values()):
         args, kwargs = _tensors_by_position(op, args, dict(kwargs))
+    if kwargs.get("order") in ("A", "K"):
+        raise MissingRuleError(f'{op.name} has gradient rules for order="C" and "F"; got {kwargs["order"]!r}')
     if op.options is not None and not kwargs.keys() <= op.options:
         unknown = ", ".join(f"{name}=" for name in sorted(kwargs.keys() - op.options))
         raise MissingRuleError(f"{op.name} has no gradient rule for its option {unknown}")
@@ -722,7 +747,8 @@ def _store(result: Any, out: Any) -> Any:
             "writing a Tensor that is part of a graph into an existing array (out=, or array += tensor) would lose its "
             "gradient: write array = array + tensor, or use .detach()"
         )
-    out[...] = _unwrap(result)
+    np.copyto(out, _unwrap(result), casting="same_kind")
+    graph.note_changes([graph.watch(out)])
     return out
 
 

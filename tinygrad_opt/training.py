@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_opt.errors import ShapeError
 from tinygrad_opt.graph import no_grad
 from tinygrad_opt.nn.module import Module
 from tinygrad_opt.optim.optimizer import Optimizer
@@ -65,7 +66,7 @@ def accuracy(prediction: Any, target: Any) -> float:
     """The share of examples, 0 to 1, whose class is predicted: classes by argmax, scores for labels ±1 by sign.
 
     ``prediction`` is (batch, classes) for class indices of shape (batch,), or has the shape of ``target`` for labels
-    of -1 and 1.
+    of -1 and 1. Raises ShapeError for other shapes, ValueError for other labels.
 
     >>> from tinygrad_opt.training import accuracy
     >>> accuracy([[2.0, 1.0], [0.0, 3.0]], [0, 0])
@@ -75,8 +76,16 @@ def accuracy(prediction: Any, target: Any) -> float:
     """
     scores = np.asarray(prediction.detach() if isinstance(prediction, Tensor) else prediction)
     labels = np.asarray(target.detach() if isinstance(target, Tensor) else target)
-    predicted = scores.argmax(axis=-1) if scores.ndim > labels.ndim else np.where(scores >= 0, 1, -1)
-    return float(np.mean(predicted == labels))
+    if scores.shape[:-1] == labels.shape and scores.ndim == labels.ndim + 1 and scores.shape[-1] > 1:
+        return float(np.mean(scores.argmax(axis=-1) == labels))
+    if scores.shape != labels.shape:
+        raise ShapeError(
+            "accuracy needs scores of shape (batch, classes) with class indices of shape (batch,), or scores and "
+            f"labels of -1 and 1 of one shape; got {scores.shape} and {labels.shape}"
+        )
+    if np.any(np.abs(labels) != 1):
+        raise ValueError(f"accuracy needs labels of -1 or 1; got {labels[np.abs(labels) != 1].flat[0]:g}")
+    return float(np.mean(np.where(scores >= 0, 1, -1) == labels))
 
 
 def fit(
@@ -96,7 +105,7 @@ def fit(
     ``metric(prediction, target) -> number``, averaged over the examples, as the loss is. With ``progress`` there is a
     tqdm bar where tqdm is installed, else a line per epoch.
 
-    Ctrl-C stops after the running batch: the model stays usable, and the History has the completed epochs.
+    Ctrl-C stops the training: the model stays usable, and the History has the completed epochs.
 
     Raises ValueError for ``epochs`` below 1, or a loader without batches.
 
@@ -111,6 +120,10 @@ def fit(
     """
     if epochs < 1:
         raise ValueError(f"epochs must be at least 1; got {epochs}")
+    if {"loss", "seconds"} & set(metrics or {}):
+        raise ValueError(
+            'a metric cannot be called "loss" or "seconds": the history has its own columns of these names'
+        )
     history = History()
     measures = {"loss": loss_fn, **(metrics or {})}
     reporter = _Progress(epochs, progress)
@@ -175,6 +188,7 @@ class _Averages:
     def add(self, prediction: Any, target: Any, loss: Any = None) -> None:
         count = len(target)
         self.examples += count
+        prediction = prediction.detach() if isinstance(prediction, Tensor) else prediction
         with no_grad():
             for name, measure in self.measures.items():
                 value = loss if name == "loss" and loss is not None else measure(prediction, target)

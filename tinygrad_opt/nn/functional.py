@@ -35,8 +35,8 @@ def linear(x: Any, weight: Any, bias: Any = None) -> Tensor:
         return apply(network.linear, (x, weight) if bias is None else (x, weight, bias), {})
     except ValueError as error:
         raise ShapeError(
-            f"linear needs inputs of shape (..., {weight.shape[-1]}) for a weight of shape {weight.shape}; "
-            f"got inputs of shape {x.shape}"
+            f"linear needs inputs of shape (..., {weight.shape[-1]}) for a weight of shape {weight.shape}, and a bias "
+            f"of {weight.shape[:1]}; got inputs of shape {x.shape}" + ("" if bias is None else f", bias {bias.shape}")
         ) from error
 
 
@@ -183,6 +183,8 @@ def cross_entropy(logits: Any, target: Any, reduction: str = "mean", label_smoot
     _check_probabilities("cross_entropy: target probabilities", target)
     if label_smoothing:
         target = (1 - label_smoothing) * target + label_smoothing / logits.shape[-1]
+    if reduction == "mean" and not logits.size:
+        raise ShapeError(f"the mean loss of no examples is not defined; got logits of shape {shape}")
     losses = -(log_softmax(logits) * target).sum(axis=-1)
     reduce: dict[str, Callable[[], Tensor]] = {"mean": losses.mean, "sum": losses.sum, "none": losses.__pos__}
     return reduce[check_reduction(reduction)]()

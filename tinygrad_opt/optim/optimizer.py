@@ -98,6 +98,7 @@ class Vector:
                 )
             if p.data is not view:
                 self.theta[s] = p.data.ravel()
+                graph.note_changes([graph.watch(view)])
                 p.data = view
 
     def __getstate__(self) -> dict[str, Any]:
@@ -136,11 +137,13 @@ class Optimizer:
 
     def add_param_group(self, group: Mapping[str, Any]) -> None:
         """Take on more parameters: a dict with ``params`` and the hyperparameters that differ from the defaults."""
-        given = group["params"]
+        given = group.get("params", ())
         parameters: list[Any] = [given] if isinstance(given, Tensor) else list(given)
+        if not parameters:
+            raise ValueError(f"a parameter group is a dict with a non-empty 'params'; got one with {sorted(group)}")
         taken = {id(p) for other in self.param_groups for p in other["params"]}
         for p in parameters:
-            if not isinstance(p, Tensor) or not p.is_leaf:
+            if not isinstance(p, Tensor) or not p.is_leaf or p.dtype.kind != "f":
                 raise TypeError(f"an optimizer takes Parameters (leaf Tensors that require gradients); got {p!r:.80}")
             if id(p) in taken:
                 raise ValueError(f"parameter {p.name or p.shape} was given twice")
@@ -184,6 +187,8 @@ class Optimizer:
         loss = None
         if closure is not None:
             loss = closure()
+            if not isinstance(loss, Tensor):
+                raise TypeError(f"the closure must return the loss, a Tensor, without calling backward(); got {loss!r}")
             self.zero_grad()
             loss.backward()
         moved = 0
@@ -263,8 +268,13 @@ class Optimizer:
             for p in vector.parameters:
                 number = numbers[id(p)]
                 entry = state_dict["state"].get(number)
-                if entry is None or "step" not in entry:
-                    raise StateDictError(f"the state has no entry for parameter {number} ({p.name or p.shape})")
+                if entry is None or not isinstance(entry.get("step"), (int, np.integer)) or entry["step"] < 0:
+                    raise StateDictError(
+                        f"the state has no entry for parameter {number} with a valid step: {p.name or p.shape}"
+                    )
+                names = {"step", *(self.state_of(vector.group) if entry["step"] else ())}
+                if not names <= entry.keys():
+                    raise StateDictError(f"the state of parameter {number} lacks {sorted(names - entry.keys())}")
                 for name, values in entry.items():
                     if name != "step" and np.shape(values) != p.shape:
                         raise StateDictError(
@@ -274,10 +284,18 @@ class Optimizer:
     def _report_missing(self, moved: int) -> None:
         """Raise when no parameter had a gradient; warn, once, when some had none."""
         if not moved:
-            raise GraphError("step() found no gradient in any parameter: call loss.backward() first, after zero_grad()")
+            raise GraphError(
+                "step() found no gradient in any parameter: call loss.backward() first, after zero_grad(), with a loss "
+                "of the model whose parameters this optimizer has"
+            )
         self._warned = True
         parameters = [p for group in self.param_groups for p in group["params"]]
-        names = [p.name or f"{i} of shape {p.shape}" for i, p in enumerate(parameters) if p.grad is None]
+        frozen = [not p.requires_grad for p in parameters]
+        names = [
+            p.name or f"{i} of shape {p.shape}" for i, p in enumerate(parameters) if p.grad is None and not frozen[i]
+        ]
+        if not names:
+            return
         warnings.warn(
             f"step() skips parameters without a gradient: {', '.join(names)}. Does the loss depend on them?",
             stacklevel=3,

@@ -6,13 +6,12 @@ The gradient of a reduction goes back to every element that took part: `spread` 
 import numpy as np
 
 from tinygrad_opt.rules.registry import UFUNC_METHODS, defvjp, primitive
-from tinygrad_opt.rules.shaping import flip_axis
 
 
 @primitive
 def spread(g, shape, axis, keepdims):
     """``g``, the result of reducing an array of ``shape`` over ``axis``, repeated to that shape again."""
-    if not keepdims and axis is not None:
+    if not keepdims and axis is not None and shape:
         g = np.expand_dims(g, tuple(a % len(shape) for a in np.atleast_1d(axis)))
     return np.broadcast_to(g, shape)
 
@@ -100,8 +99,8 @@ for extreme in (np.max, np.amax, np.min, np.amin):
 
 def _running_sum_rule(g, _out, x, axis=None, dtype=None):
     if axis is None:
-        return np.reshape(flip_axis(np.cumsum(flip_axis(g, 0)), 0), x.shape)
-    return flip_axis(np.cumsum(flip_axis(g, axis), axis=axis), axis)
+        return np.reshape(np.flip(np.cumsum(np.flip(g, 0)), 0), x.shape)
+    return np.flip(np.cumsum(np.flip(g, axis), axis=axis), axis)
 
 
 defvjp(np.cumsum, _running_sum_rule)

@@ -30,11 +30,6 @@ defvjp(np.flip, lambda g, _out, _x, axis=None: np.flip(g, axis))
 defvjp(np.roll, lambda g, _out, _x, shift, axis=None: np.roll(g, -np.asarray(shift), axis))
 
 
-def flip_axis(x, axis):
-    """``x`` with one axis reversed."""
-    return np.flip(x, axis)
-
-
 # Several arrays as one value: a list of arrays that goes into a function, or comes out of one ------------------------
 
 
@@ -103,10 +98,10 @@ def scatter(g, index, shape):
     """Zeros of ``shape`` with ``g`` added at ``index``: the opposite of `getitem`; repeated indices add up."""
     total = np.zeros(shape, g.dtype)
     parts = index if isinstance(index, tuple) else (index,)
-    if any(isinstance(part, (list, tuple, np.ndarray)) for part in parts):
-        np.add.at(total, index, g)
-    else:
+    if all(part is None or part is Ellipsis or isinstance(part, (int, np.integer, slice)) for part in parts):
         total[index] = g
+    else:
+        np.add.at(total, index, g)
     return total
 
 
