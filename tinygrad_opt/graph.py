@@ -66,7 +66,7 @@ class _Mode(threading.local):
 mode = _Mode()
 
 
-class set_grad_enabled(contextlib.ContextDecorator):  # noqa: N801 - used like a function, as in PyTorch
+class set_grad_enabled(contextlib.ContextDecorator):  # noqa: N801 - named as in PyTorch
     """Switch the recording of the graph on or off, for this thread, inside a ``with`` block or a function.
 
     >>> import tinygrad_opt as tg
@@ -125,20 +125,18 @@ def backpropagate(
     root: Node,
     gradient: Any,
     *,
-    inputs: Iterable[Node] = (),
     retain_graph: bool = False,
     lift: Callable[[Any, Node], Any] | None = None,
 ) -> dict[Node, Any]:
-    """Walk from ``root`` to the leaves and return the gradient of every leaf, retained node and input.
+    """Walk from ``root`` to the leaves and return the gradient of every leaf and retained node.
 
     ``lift(value, node)`` makes a value differentiable again; with it, gradients are Tensors (``create_graph``).
     """
-    wanted = set(inputs)
     grads = {root: gradient}
     waiting = [(-root.index, root)] if root.op is not None else []  # a heap: calls with a gradient, newest first
     while waiting:
         node = heappop(waiting)[1]
-        g = grads[node] if node.retain or node in wanted else grads.pop(node)
+        g = grads[node] if node.retain else grads.pop(node)
         values, kwargs, out = node.values, node.kwargs, node.out
         if values is None:
             raise GraphError(
