@@ -19,7 +19,7 @@ def leaves(arrays, dtype=np.float64):
 
 def results(value):
     """One result or several, as a tuple."""
-    return value if isinstance(value, tuple) else (value,)
+    return tuple(value) if isinstance(value, (tuple, list)) else (value,)
 
 
 def weighted_sum(values, weights):

@@ -574,7 +574,7 @@ def test_a_rule_of_the_wrong_shape_is_named():
         return 2 * x
 
     tg.defvjp(twice, lambda g, out, x: np.ones(7))
-    with pytest.raises(ShapeError, match=r"twice.*\(7,\).*\(2, 2\)"):
+    with pytest.raises(ShapeError, match=r"\(7,\).*\(2, 2\)\n.*twice"):
         twice(leaf(np.ones((2, 2)))).sum().backward()
 
 

@@ -12,15 +12,15 @@ import contextlib
 import itertools
 import threading
 import weakref
-from collections.abc import Callable, Iterable
-from heapq import heappop, heappush
+from collections.abc import Callable, Collection, Iterable, Sequence
+from heapq import heapify, heappop, heappush
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 
 from tinygrad_opt.errors import GraphError, ShapeError
-from tinygrad_opt.rules.registry import Op, Rule, unread_inputs
+from tinygrad_opt.rules.registry import Op, unread_inputs
 
 _clock = itertools.count(1)
 
@@ -28,31 +28,24 @@ _clock = itertools.count(1)
 class Node:
     """One recorded call, or (``op`` is None) a leaf: a Tensor that gradients are wanted for."""
 
-    __slots__ = ("args", "grad", "index", "kwargs", "op", "out", "parents", "retain", "values")
+    __slots__ = ("grad", "index", "kwargs", "line", "op", "out", "parents", "retain", "values")
 
     def __init__(
         self,
         op: Op | None,
-        args: tuple[Any, ...] | None,
-        values: list[Any] | None,
+        values: tuple[Any, ...] | None,
         kwargs: dict[str, Any],
         out: Any,
-        parents: list[tuple[int, Node, Rule]],
+        parents: Sequence[Node | None],
     ) -> None:
-        self.op = op
-        self.args = args  # as the caller gave them: Tensors, arrays, numbers
-        self.values = values  # the same with every Tensor replaced by what it holds
+        self.op: Any = op
+        self.values: Any = values  # what the function was called with, each Tensor replaced by what it holds
         self.kwargs = kwargs
         self.out = out
-        self.parents = parents  # (position among the values, the node that made that value, its gradient rule)
+        self.parents = parents  # for each value the node that made it, or None for a constant
         self.index = next(_clock)
         self.grad: Any = None
         self.retain = False
-
-    def free(self) -> None:
-        """Drop what the backward walk needed, and the way to the parents."""
-        self.args = self.values = None
-        self.parents = []
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -122,62 +115,79 @@ def is_grad_enabled() -> bool:
 
 
 def backpropagate(
-    root: Node,
-    gradient: Any,
+    roots: Iterable[tuple[Node, Any]],
     *,
+    inputs: Collection[Node] = (),
     retain_graph: bool = False,
     lift: Callable[[Any, Node], Any] | None = None,
 ) -> dict[Node, Any]:
-    """Walk from ``root`` to the leaves and return the gradient of every leaf and retained node.
+    """Walk from ``roots``, each with its gradient, to the leaves; return the gradients that are asked for.
 
-    ``lift(value, node)`` makes a value differentiable again; with it, gradients are Tensors (``create_graph``).
+    Those are the gradients of ``inputs``, or, without any, of every leaf and retained node. ``lift(value, node)`` makes
+    a value differentiable again; with it, gradients are Tensors (``create_graph``).
     """
-    grads = {root: gradient}
-    waiting = [(-root.index, root)] if root.op is not None else []  # a heap: calls with a gradient, newest first
+    grads: dict[Node, Any] = {}
+    for root, gradient in roots:
+        grads[root] = grads[root] + gradient if root in grads else gradient
+    waiting = [(-root.index, root) for root in grads if root.op is not None]
+    heapify(waiting)  # calls with a gradient, newest first
+    first = min(node.index for node in inputs) if inputs else 0
     while waiting:
         node = heappop(waiting)[1]
-        g = grads[node] if node.retain else grads.pop(node)
-        values, kwargs, out = node.values, node.kwargs, node.out
+        g = grads.pop(node)
+        if node.retain or (inputs and node in inputs):
+            grads[node] = g if lift is not None else g.copy()
+        op, out, values, kwargs = node.op, node.out, node.values, node.kwargs
         if values is None:
             raise GraphError(
-                f"backward through the same graph a second time: its values (here those of {node.op and node.op.name}) "
+                f"backward through the same graph a second time: its values (here those of {op.name}) "
                 "were freed by the first walk. Pass retain_graph=True to the first backward(), or compute the loss "
                 "again."
             )
         if _last_change > node.index:
             _check_unchanged(node)
         if lift is not None:
-            out, values = lift(out, node), list(values)
-            for position, parent, _ in node.parents:
-                values[position] = lift(values[position], parent)
-            if "prepared" in kwargs:
-                kwargs = {name: value for name, value in kwargs.items() if name != "prepared"}
-                kwargs["prepared"] = node.op.prepare(*values, **kwargs)  # type: ignore[union-attr, misc]
-        for _, parent, rule in node.parents:
-            contribution = rule(g, out, *values, **kwargs)
-            like = parent.out
-            if contribution.shape != like.shape:
-                contribution = unbroadcast(contribution, like.shape, node)
-            if contribution.dtype is not like.dtype:
-                contribution = contribution.astype(like.dtype)
+            out, values, kwargs = _lifted(node, lift)
+        parents = node.parents
+        if first:  # what was made before the first input is not made from any of them
+            parents = [parent if parent and parent.index >= first else None for parent in parents]
+        for position, parent in enumerate(parents):
+            if parent is None:
+                continue
+            try:
+                contribution = op.rules[position](g, out, *values, **kwargs)
+                like = parent.out
+                if contribution.shape != like.shape:
+                    contribution = unbroadcast(contribution, like.shape)
+                if contribution.dtype is not like.dtype:
+                    contribution = contribution.astype(like.dtype)
+            except Exception as error:
+                error.add_note(f"in the gradient rule of {op.name} for its input {position}")
+                raise
             if parent in grads:
                 grads[parent] = grads[parent] + contribution
-            elif parent.op is None:
-                grads[parent] = contribution if lift is not None else _owned(contribution, g)
             else:
-                grads[parent] = _owned(contribution, g) if parent.retain and lift is None else contribution
-                heappush(waiting, (-parent.index, parent))
+                grads[parent] = contribution
+                if parent.op is not None:
+                    heappush(waiting, (-parent.index, parent))
+                elif contribution is g and lift is None:
+                    grads[parent] = g.copy()  # a user may change the gradient of a leaf: it shares no memory
         if not retain_graph:
-            node.free()
-    return grads
+            node.values, node.parents = None, ()
+    return {node: grads[node] for node in inputs if node in grads} if inputs else grads
 
 
-def _owned(contribution: Any, g: Any) -> Any:
-    """A gradient that a user gets to see: in memory that no other gradient shares."""
-    return contribution.copy() if contribution is g or contribution.base is not None else contribution
+def _lifted(node: Node, lift: Callable[[Any, Node], Any]) -> tuple[Any, list[Any], dict[str, Any]]:
+    """The result, values and options of a call, made differentiable again."""
+    kwargs = node.kwargs
+    values = [v if parent is None else lift(v, parent) for v, parent in zip(node.values, node.parents, strict=True)]
+    if "prepared" in kwargs:
+        kwargs = {name: value for name, value in kwargs.items() if name != "prepared"}
+        kwargs["prepared"] = node.op.prepare(*values, **kwargs)
+    return lift(node.out, node), values, kwargs
 
 
-def unbroadcast(g: Any, shape: tuple[int, ...], node: Node) -> Any:
+def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
     """Undo broadcasting: sum ``g`` over the axes along which a value of ``shape`` was repeated."""
     total = g
     extra = g.ndim - len(shape)
@@ -187,9 +197,7 @@ def unbroadcast(g: Any, shape: tuple[int, ...], node: Node) -> Any:
         repeated = tuple(i for i, n in enumerate(shape) if n == 1)
         total = np.add.reduce(total, axis=repeated, keepdims=True)
     if total.shape != shape:
-        raise ShapeError(
-            f"the gradient rule of {node.op and node.op.name} returned shape {g.shape} for an input of shape {shape}"
-        )
+        raise ShapeError(f"a gradient of shape {g.shape} cannot belong to an input of shape {shape}")
     return total
 
 
@@ -223,10 +231,9 @@ def note_changes(spans: Iterable[Span]) -> None:
 
 def _check_unchanged(node: Node) -> None:
     """Raise if a value that a rule of ``node`` reads was changed in place after the node was made."""
-    assert node.op is not None
-    assert node.values is not None
     changed = [span for span, (time, _) in _changes.copy().items() if time > node.index]
-    unread = set.intersection(*(unread_inputs(rule, len(node.values)) for _, _, rule in node.parents))
+    rules = [node.op.rules[position] for position, parent in enumerate(node.parents) if parent is not None]
+    unread = set.intersection(*(unread_inputs(rule, len(node.values)) for rule in rules))
     for position, value in enumerate([node.out, *node.values], start=-1):
         if position in unread or not isinstance(value, np.ndarray):
             continue

@@ -18,11 +18,12 @@ from tinygrad_opt import graph
 from tinygrad_opt.errors import GraphError, MissingRuleError, ShapeError
 from tinygrad_opt.graph import Node, mode
 from tinygrad_opt.rules import elementwise, shaping
-from tinygrad_opt.rules.registry import NON_DIFFERENTIABLE, TABLE, UFUNC_METHODS, Op, Rule, name_of
+from tinygrad_opt.rules.registry import COMPOSITES, NON_DIFFERENTIABLE, TABLE, UFUNC_METHODS, Op, name_of
 from tinygrad_opt.rules.shaping import Bundle, pack, unpack
 
 Axis = int | tuple[int, ...] | None
 
+NO_OPTIONS: dict[str, Any] = {}
 _default_dtype: np.dtype[Any] = np.dtype(np.float64)
 
 
@@ -137,7 +138,7 @@ class Tensor:
                     f"only floating-point Tensors can require gradients; this one has dtype {self._data.dtype}. "
                     "Make it one with dtype=float, or from data such as [1.0, 2.0]."
                 )
-            self._node = Node(None, None, None, {}, self._data, [])
+            self._node = Node(None, None, {}, self._data, ())
 
     def requires_grad_(self, value: bool = True) -> Tensor:
         """Set ``requires_grad`` and return the Tensor."""
@@ -298,16 +299,17 @@ class Tensor:
         seed = self._seed(gradient)
         if create_graph:
             with graph.set_grad_enabled(True):
-                grads = graph.backpropagate(root, lift(seed, None), retain_graph=True, lift=lift)
+                grads = graph.backpropagate([(root, lift(seed, None))], retain_graph=True, lift=lift)
                 for node, g in grads.items():
                     if node.op is None or node.retain:
                         node.grad = g.copy() if node.grad is None else node.grad + g
             return
-        grads = graph.backpropagate(root, _unwrap(seed), retain_graph=retain_graph)
-        for node, g in grads.items():
-            if node.op is None or node.retain:
-                g = g if node.grad is None else node.grad._data + g
-                node.grad = _wrap(g if g.__class__ is _ndarray else np.asarray(g), None)
+        for node, g in graph.backpropagate([(root, _unwrap(seed))], retain_graph=retain_graph).items():
+            if node.grad is not None:
+                g = node.grad._data + g
+            elif g.base is not None:
+                g = g.copy()
+            node.grad = _wrap(g if g.__class__ is _ndarray else np.asarray(g), None)
 
     def _seed(self, gradient: Any) -> Any:
         """Where the backward walk starts: the gradient given, checked, or 1 for a scalar."""
@@ -348,58 +350,58 @@ class Tensor:
     # Operators -------------------------------------------------------------------------------------------------------
 
     def __add__(self, other: Any) -> Tensor:
-        return apply(np.add, (self, other), {})
+        return apply(np.add, (self, other))
 
     def __radd__(self, other: Any) -> Tensor:
-        return apply(np.add, (other, self), {})
+        return apply(np.add, (other, self))
 
     def __sub__(self, other: Any) -> Tensor:
-        return apply(np.subtract, (self, other), {})
+        return apply(np.subtract, (self, other))
 
     def __rsub__(self, other: Any) -> Tensor:
-        return apply(np.subtract, (other, self), {})
+        return apply(np.subtract, (other, self))
 
     def __mul__(self, other: Any) -> Tensor:
-        return apply(np.multiply, (self, other), {})
+        return apply(np.multiply, (self, other))
 
     def __rmul__(self, other: Any) -> Tensor:
-        return apply(np.multiply, (other, self), {})
+        return apply(np.multiply, (other, self))
 
     def __truediv__(self, other: Any) -> Tensor:
-        return apply(np.divide, (self, other), {})
+        return apply(np.divide, (self, other))
 
     def __rtruediv__(self, other: Any) -> Tensor:
-        return apply(np.divide, (other, self), {})
+        return apply(np.divide, (other, self))
 
     def __matmul__(self, other: Any) -> Tensor:
-        return apply(np.matmul, (self, other), {})
+        return apply(np.matmul, (self, other))
 
     def __rmatmul__(self, other: Any) -> Tensor:
-        return apply(np.matmul, (other, self), {})
+        return apply(np.matmul, (other, self))
 
     def __pow__(self, other: Any) -> Tensor:
-        return apply(np.power, (self, other), {})
+        return apply(np.power, (self, other))
 
     def __rpow__(self, other: Any) -> Tensor:
-        return apply(np.power, (other, self), {})
+        return apply(np.power, (other, self))
 
     def __mod__(self, other: Any) -> Tensor:
-        return apply(np.remainder, (self, other), {})
+        return apply(np.remainder, (self, other))
 
     def __rmod__(self, other: Any) -> Tensor:
-        return apply(np.remainder, (other, self), {})
+        return apply(np.remainder, (other, self))
 
     def __neg__(self) -> Tensor:
-        return apply(np.negative, (self,), {})
+        return apply(np.negative, (self,))
 
     def __pos__(self) -> Tensor:
-        return apply(np.positive, (self,), {})
+        return apply(np.positive, (self,))
 
     def __abs__(self) -> Tensor:
-        return apply(np.absolute, (self,), {})
+        return apply(np.absolute, (self,))
 
     def __getitem__(self, index: Any) -> Tensor:
-        return apply(shaping.getitem, (self, _unwrap(index)), {})
+        return apply(shaping.getitem, (self, _unwrap(index)))
 
     # Piecewise constant operators and comparisons give plain arrays.
 
@@ -490,7 +492,7 @@ class Tensor:
             graph.note_changes([graph.watch(self._data)])
             return self
         self._refuse_change_of_leaf(f"np.{ufunc.__name__} in place")
-        return apply(ufunc, (self, other), {})
+        return apply(ufunc, (self, other))
 
     def __setitem__(self, index: Any, value: Any) -> None:
         if mode.enabled:
@@ -574,15 +576,15 @@ class Tensor:
 
     def reshape(self, *shape: Any) -> Tensor:
         """``np.reshape``; the shape as one tuple or as several integers."""
-        return apply(np.reshape, (self, _one_tuple(shape)), {})
+        return apply(np.reshape, (self, _one_tuple(shape)))
 
     def transpose(self, *axes: Any) -> Tensor:
         """``np.transpose``; the axes as one tuple or as several integers, reversed when there are none."""
-        return apply(np.transpose, (self, _one_tuple(axes) or None), {})
+        return apply(np.transpose, (self, _one_tuple(axes) or None))
 
     def swapaxes(self, axis1: int, axis2: int) -> Tensor:
         """``np.swapaxes``."""
-        return apply(np.swapaxes, (self, axis1, axis2), {})
+        return apply(np.swapaxes, (self, axis1, axis2))
 
     def squeeze(self, axis: Axis = None) -> Tensor:
         """``np.squeeze``."""
@@ -590,19 +592,19 @@ class Tensor:
 
     def ravel(self) -> Tensor:
         """``np.ravel``."""
-        return apply(np.ravel, (self,), {})
+        return apply(np.ravel, (self,))
 
     def flatten(self) -> Tensor:
         """``np.ravel``: a Tensor is not changed in place, so no copy is needed."""
-        return apply(np.ravel, (self,), {})
+        return apply(np.ravel, (self,))
 
     def clip(self, min: Any = None, max: Any = None) -> Tensor:
         """``np.clip``."""
-        return apply(np.clip, (self, min, max), {})
+        return apply(np.clip, (self, min, max))
 
     def dot(self, other: Any) -> Tensor:
         """``np.dot``."""
-        return apply(np.dot, (self, other), {})
+        return apply(np.dot, (self, other))
 
     def take(self, indices: Any, axis: int | None = None) -> Tensor:
         """``np.take``: the elements (or slices along ``axis``) at ``indices``."""
@@ -612,11 +614,11 @@ class Tensor:
 
     def astype(self, dtype: npt.DTypeLike) -> Tensor:
         """The values in another dtype; the gradient comes back in this one's."""
-        return apply(elementwise.astype, (self, np.dtype(dtype)), {})
+        return apply(elementwise.astype, (self, np.dtype(dtype)))
 
     def copy(self) -> Tensor:
         """The values in new memory, still part of the graph."""
-        return apply(elementwise.astype, (self, self.dtype), {})
+        return apply(elementwise.astype, (self, self.dtype))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -627,6 +629,8 @@ def call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, 
     """Run any NumPy function or primitive that was called with Tensors, or raise MissingRuleError."""
     if function in TABLE:
         return apply(function, args, kwargs)
+    if function in COMPOSITES:
+        return _compose(function, args, kwargs)
     if function in NON_DIFFERENTIABLE:
         return function(*map(_unwrap, args), **{name: _unwrap(value) for name, value in kwargs.items()})
     name = name_of(function)
@@ -636,48 +640,47 @@ def call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, 
     )
 
 
-def apply(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+def apply(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] = NO_OPTIONS) -> Tensor:
     """Run ``function``, a row of the rule table, and leave a Node behind if a gradient will be wanted."""
     op = TABLE[function]
-    if kwargs:
-        args, kwargs = _checked_options(op, args, kwargs)
-    values = list(args)
-    parents: list[tuple[int, Node, Rule]] = []
+    if kwargs or len(args) > op.positional:
+        args, kwargs = _as_the_rules_take_it(op, args, kwargs)
+    values = [*args]
+    parents: list[Node | None] | None = None
     for position, arg in enumerate(args):
         if isinstance(arg, Tensor):
             values[position] = arg._data
             node = arg._node
             if node is not None:
-                rule = op.rules[position] if position < op.inputs else op.rule(position)
-                if rule is not None:
-                    parents.append((position, node, rule))
+                if op.rules[position] is not None:
+                    if parents is None:
+                        parents = [None] * len(args)
+                    parents[position] = node
                 elif position >= op.inputs:
-                    raise MissingRuleError(
-                        f"{op.name} has gradient rules for {op.inputs} inputs, but input {position} needs one too: "
-                        "give tg.defvjp one rule per input, and None for an input that has no gradient"
-                    )
+                    raise _no_rule_for_input(op, position)
         elif arg.__class__ in _SEQUENCES:
-            packed = _packed(op, position, arg)
-            if isinstance(packed, Tensor):
-                return apply(function, (*args[:position], packed, *args[position + 1 :]), kwargs)
-            values[position] = packed
+            arg = _array_of(op, position, arg)
+            if isinstance(arg, Tensor):
+                return apply(function, (*args[:position], arg, *args[position + 1 :]), kwargs)
+            values[position] = arg
+    arrays = tuple(values)
     if op.prepare is not None:
-        kwargs = {**kwargs, "prepared": op.prepare(*values, **kwargs)}
-    out = op.forward(*values, **kwargs)
+        kwargs = {**kwargs, "prepared": op.prepare(*arrays, **kwargs)}
+    out = op.forward(*arrays, **kwargs) if kwargs else op.forward(*arrays)
     if out.__class__ is not _ndarray:
         if isinstance(out, np.generic):
             out = np.asarray(out)
         elif isinstance(out, (list, tuple)) and function is not pack:
-            return _several(op, args, values, kwargs, Bundle(out), parents)  # type: ignore[return-value]
-    if not parents or not mode.enabled or (out.dtype is not None and out.dtype.kind != "f"):
+            return _several(op, arrays, kwargs, out, parents)  # type: ignore[no-any-return]
+    if parents is None or not mode.enabled or (out.dtype is not None and out.dtype.kind != "f"):
         return _wrap(out, None)
-    return _wrap(out, Node(op, args, values, kwargs, out, parents))
+    return _wrap(out, Node(op, arrays, kwargs, out, parents))
 
 
 def lift(value: Any, node: Node | None) -> Any:
     """A value of the graph as a Tensor again, made by ``node``: what `graph.backpropagate` wants."""
     if isinstance(value, Bundle):
-        return tuple(apply(unpack, (_wrap(value, node), i), {}) for i in range(len(value)))
+        return tuple(apply(unpack, (_wrap(value, node), i)) for i in range(len(value)))
     return value if isinstance(value, Tensor) else _wrap(np.asarray(value) if np.isscalar(value) else value, node)
 
 
@@ -696,48 +699,87 @@ def _wrap(data: Any, node: Node | None) -> Tensor:
 
 
 def _several(
-    op: Op, args: tuple[Any, ...], values: list[Any], kwargs: dict[str, Any], out: Bundle, parents: list[Any]
-) -> tuple[Tensor, ...]:
+    op: Op, values: tuple[Any, ...], kwargs: dict[str, Any], out: Any, parents: list[Node | None] | None
+) -> Any:
     """The results of a function that returns several arrays: one Node for the call, one for each result."""
-    node = Node(op, args, values, kwargs, out, parents) if parents and mode.enabled else None
-    whole = _wrap(out, node)
-    return tuple(apply(unpack, (whole, i), {}) for i in range(len(out)))
+    kind, out = type(out), Bundle(map(np.asarray, out))
+    node = Node(op, values, kwargs, out, parents) if parents is not None and mode.enabled else None
+    tensors = [apply(unpack, (_wrap(out, node), i)) for i in range(len(out))]
+    return kind(*tensors) if hasattr(kind, "_fields") else kind(tensors)
 
 
-def _checked_options(op: Op, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The call with keyword arguments that the rules understand, and Tensors only among the positional ones."""
-    if "out" in kwargs:
-        kwargs = dict(kwargs)
-        if kwargs.pop("out") is not None:
-            raise MissingRuleError(f"{op.name}(out=...) cannot be recorded: write the result to a new name")
-    if any(isinstance(value, Tensor) for value in kwargs.values()):
-        args, kwargs = _tensors_by_position(op, args, dict(kwargs))
-    if kwargs.get("order") in ("A", "K"):
-        raise MissingRuleError(f'{op.name} has gradient rules for order="C" and "F"; got {kwargs["order"]!r}')
-    if op.options is not None and not kwargs.keys() <= op.options:
-        unknown = ", ".join(f"{name}=" for name in sorted(kwargs.keys() - op.options))
-        raise MissingRuleError(f"{op.name} has no gradient rule for its option {unknown}")
-    return args, kwargs
+def _compose(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Run a function that is made of others."""
+    implementation = COMPOSITES[function]
+    try:
+        given = inspect.signature(implementation).bind(*args, **kwargs).arguments
+    except TypeError as error:
+        raise MissingRuleError(f"{name_of(function)} with Tensors: {error}") from None
+    if given.get("out") is not None:
+        raise MissingRuleError(f"{name_of(function)}(out=...) cannot be recorded: write the result to a new name")
+    return implementation(*args, **kwargs)
 
 
-def _tensors_by_position(
+def _as_the_rules_take_it(
     op: Op, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Keyword arguments moved to their positions, up to the last Tensor among them."""
-    parameters = list(inspect.signature(op.function).parameters.values())[len(args) :]
-    names = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
-    while any(isinstance(value, Tensor) for value in kwargs.values()):
-        if not names or names[0] not in kwargs:
-            raise MissingRuleError(f"{op.name}: pass Tensors by position, not by keyword; got {sorted(kwargs)}")
-        args = (*args, kwargs.pop(names.pop(0)))
+    """The same call with inputs by position, and by keyword the options that the rules take so and understand."""
+    if op.inputs <= len(args) <= op.positional and kwargs.keys() <= op.plain_options and not _holds_tensor(kwargs):
+        return args, kwargs
+    kwargs = dict(kwargs)
+    names = list(op.parameters)
+    if len(args) > op.positional:
+        given = dict(zip(names[op.positional :], args[op.positional :], strict=False))
+        if len(given) < len(args) - op.positional:
+            raise MissingRuleError(f"{op.name}: pass the options after the first {op.positional} arguments by keyword")
+        args, kwargs = args[: op.positional], given | kwargs
+    while len(args) < len(names) and (len(args) < op.inputs or _holds_tensor(kwargs)) and names[len(args)] in kwargs:
+        args = (*args, kwargs.pop(names[len(args)]))
+    for name, value in list(kwargs.items()):
+        if _in_graph(value):
+            raise MissingRuleError(f"{op.name}: pass Tensors by position, not by keyword; got {name}=")
+        kwargs[name] = _unwrap(value)
+        if name == "out" and value is not None:
+            raise MissingRuleError(f"{op.name}(out=...) cannot be recorded: write the result to a new name")
+        if name == "order" and value in ("A", "K"):
+            raise MissingRuleError(f'{op.name} has gradient rules for order="C" and "F"; got {value!r}')
+        if op.options is None or name in op.options:
+            continue
+        if name != "out" and value is not op.parameters.get(name, op):
+            raise MissingRuleError(f"{op.name} has no gradient rule for its option {name}=")
+        del kwargs[name]
     return args, kwargs
 
 
-def _packed(op: Op, position: int, arg: Sequence[Any]) -> Any:
-    """A list or tuple argument: Tensors in it become one packed Tensor, operands an array, options stay as they are."""
-    if any(isinstance(item, Tensor) for item in arg):
-        return apply(pack, tuple(x if isinstance(x, Tensor) else np.asarray(x) for x in arg), {})
-    return arg if op.rule(position) is None else np.asarray(arg)
+def _no_rule_for_input(op: Op, position: int) -> MissingRuleError:
+    return MissingRuleError(
+        f"{op.name} has gradient rules for {op.inputs} inputs, but input {position} needs one too: "
+        "give tg.defvjp one rule per input, and None for an input that has no gradient"
+    )
+
+
+def _array_of(op: Op, position: int, items: Sequence[Any]) -> Any:
+    """A list or tuple argument: for an option as it is, for a list of arrays one packed Tensor, else one array."""
+    if position >= op.inputs or op.rules[position] is None:
+        if any(map(_in_graph, items)):
+            raise _no_rule_for_input(op, position)
+        return _unwrap(items)
+    if position in op.lists:
+        items = [item if isinstance(item, Tensor) else np.asarray(item) for item in items]
+        return apply(pack, tuple(items)) if any(isinstance(item, Tensor) for item in items) else items
+    return _stacked(items)
+
+
+def _stacked(items: Any) -> Any:
+    """Nested lists as one array, or as one Tensor when there are Tensors in them."""
+    if not isinstance(items, (list, tuple)):
+        return items
+    items = [_stacked(item) for item in items]
+    return np.stack(items) if any(isinstance(item, Tensor) for item in items) else np.asarray(items)
+
+
+def _holds_tensor(kwargs: dict[str, Any]) -> bool:
+    return any(isinstance(value, Tensor) for value in kwargs.values())
 
 
 def _store(result: Any, out: Any) -> Any:

@@ -1,52 +1,88 @@
 """The table of gradient rules: NumPy function -> one vector-Jacobian product (vjp) per argument.
 
-This file holds the empty table and the two functions that fill it; the other files of this folder fill it.
+This file holds the empty table and the functions that fill it; the other files of this folder fill it.
 A rule is ``rule(g, out, *inputs, **options)``: it takes the gradient ``g`` of a loss with respect to the result
 ``out`` and returns the gradient with respect to one input. Rules are plain NumPy calls. Nothing in this folder
 knows ``Tensor``: NumPy itself hands a call over to whoever implements its protocols, so the same rule runs on
 arrays (a first derivative) and on Tensors (a derivative that can be differentiated again).
 
-Two conventions keep the rules short:
+Four conventions keep the rules short:
 
 * A rule may return a gradient in the shape of ``out``: the backward walk sums it down to the shape of the input.
-* A parameter whose name starts with ``_`` is not read by the rule, so changing that value does no harm.
+* Of a parameter whose name starts with ``_`` the rule reads the shape and dtype at most, never the elements, so
+  changing those in place does no harm.
+* A parameter after ``*`` is passed by its NumPy name, also when the caller gave it by position.
+* A parameter named ``arrays`` stands for a list of arrays, as `np.concatenate` takes; its gradient is a list too.
+
+A function that is nothing but other functions, put together, needs no rule: a `composite` says how it is made.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 Rule = Callable[..., Any]
+MOST_ARGUMENTS = 64  # of a rule with *args
 
 
 class Op:
     """One row of the table: a differentiable function, what runs it on arrays, and its rules."""
-
-    __slots__ = ("each", "forward", "function", "inputs", "name", "options", "prepare", "rules")
 
     def __init__(self, function: Callable[..., Any], rules: tuple[Rule | None, ...], each: Rule | None):
         self.function = function
         self.name = name_of(function)
         self.forward: Callable[..., Any] = getattr(function, "forward", function)
         self.prepare: Callable[..., Any] | None = getattr(function, "prepare", None)
-        self.rules = rules
-        self.inputs = len(rules)
+        self.inputs = len(rules) if each is None else sys.maxsize
         self.each = each
-        self.options = _option_names([rule for rule in (*rules, each) if rule is not None])
+        given = [_Parameters(rule, skip=2) for rule in rules if rule is not None]
+        if each is not None:
+            given.append(_Parameters(each, skip=3))
+        self.positional = min(len(p.positional) if p.star is None else MOST_ARGUMENTS for p in given)
+        options = (None,) * (self.positional - len(rules))
+        self.rules: Any = rules + options if each is None else _RulePerPosition(each)  # one per positional argument
+        self.options = None if any(p.any_keyword for p in given) else frozenset.intersection(*(p.names for p in given))
+        self.plain_options = (self.options or frozenset()) - {"order"}
+        self.lists = [i for p in given for i, name in enumerate(p.positional) if name in ("arrays", "_arrays")]
 
-    def rule(self, position: int) -> Rule | None:
-        """The rule for the input at ``position``, or None where it has no gradient."""
-        if position < len(self.rules):
-            return self.rules[position]
-        return self.each and functools.partial(self.each, position)
+    @functools.cached_property
+    def parameters(self) -> dict[str, Any]:
+        """The parameters that NumPy gives the function, in order: name -> default."""
+        try:
+            parameters = inspect.signature(self.function).parameters.values()
+        except (TypeError, ValueError):  # a function of NumPy's C code, which does not tell
+            return {}
+        return {p.name: p.default for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
 
     def __repr__(self) -> str:
         return f"Op({self.name})"
+
+
+class _RulePerPosition:
+    """The rules of a function with any number of inputs: ``each`` with the position filled in."""
+
+    def __init__(self, each: Rule) -> None:
+        self.each = each
+
+    def __getitem__(self, position: int) -> Rule:
+        return functools.partial(self.each, position)
+
+
+class _Parameters:
+    """The names of a rule's parameters, without the first ones (``g`` and ``out``)."""
+
+    def __init__(self, rule: Rule, skip: int) -> None:
+        parameters = list(inspect.signature(rule).parameters.values())[skip:]
+        self.positional = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        self.star = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), None)
+        self.any_keyword = any(p.kind is p.VAR_KEYWORD for p in parameters)
+        self.names = frozenset(p.name for p in parameters)
 
 
 def name_of(function: Callable[..., Any]) -> str:
@@ -63,6 +99,9 @@ TABLE: dict[Callable[..., Any], Op] = {}
 
 NON_DIFFERENTIABLE: set[Callable[..., Any]] = set()
 """Functions that are piecewise constant or answer a question: called with Tensors they return plain arrays."""
+
+COMPOSITES: dict[Callable[..., Any], Callable[..., Any]] = {}
+"""Functions that are made of others, and how: their gradients follow from those of the others."""
 
 UFUNC_METHODS: dict[tuple[Callable[..., Any], str], Callable[..., Any]] = {}
 """``(ufunc, method)`` -> the NumPy function that does the same, such as ``np.add.reduce`` -> ``np.sum``."""
@@ -120,7 +159,8 @@ def defvjp(function: Callable[..., Any], *rules: Rule | None, each: Rule | None 
     input or in a shape that broadcasting made of it. None marks an input that has no gradient. A function
     with any number of inputs takes a single ``each=rule`` with ``rule(position, g, out, *inputs, **options)``.
 
-    Raises TypeError when ``function`` or a rule is not callable, or when there is no rule at all.
+    Raises TypeError when ``function`` or a rule is not callable, when there is no rule at all, or when ``function`` is
+    neither NumPy's nor a `primitive`.
 
     >>> import numpy as np, tinygrad_opt as tg
     >>> tg.defvjp(np.spacing, lambda g, out, x: 0 * g)
@@ -134,20 +174,29 @@ def defvjp(function: Callable[..., Any], *rules: Rule | None, each: Rule | None 
         raise TypeError(f"defvjp takes a function and its rules, all callable; got {function!r}, {rules!r}")
     if not given or (rules and each is not None):
         raise TypeError("defvjp needs one rule per input, or a single each=rule for all of them")
+    if not (isinstance(function, np.ufunc) or hasattr(function, "forward") or name_of(function).startswith("np.")):
+        raise TypeError(
+            f"defvjp takes a function of NumPy, or one made by tg.primitive; {name_of(function)} is neither, so it "
+            "would never look for its rules: put @tg.primitive above its definition"
+        )
     TABLE[function] = Op(function, rules, each)
 
 
+def composite(*functions: Callable[..., Any]) -> Callable[[Rule], Rule]:
+    """Say what ``functions`` do to Tensors, by a function of the same parameters that calls others instead."""
+
+    def register(implementation: Rule) -> Rule:
+        COMPOSITES.update(dict.fromkeys(functions, implementation))
+        return implementation
+
+    return register
+
+
 def unread_inputs(rule: Rule, count: int) -> set[int]:
-    """Which of ``count`` inputs ``rule`` does not read, by position; -1 stands for ``out``."""
+    """Of which of ``count`` inputs ``rule`` does not read the elements, by position; -1 stands for ``out``."""
+    if hasattr(rule, "unread"):
+        return rule.unread  # type: ignore[no-any-return]
     names: list[str] = []
     for parameter in inspect.signature(rule).parameters.values():
         names += [parameter.name] * (count if parameter.kind is parameter.VAR_POSITIONAL else 1)
     return {position - 2 for position, name in enumerate(names) if name.startswith("_")}
-
-
-def _option_names(rules: list[Rule]) -> frozenset[str] | None:
-    """The keyword names that all rules of a function understand; None when they take any."""
-    parameters = [inspect.signature(rule).parameters for rule in rules]
-    if any(p.kind is p.VAR_KEYWORD for names in parameters for p in names.values()):
-        return None
-    return frozenset.intersection(*(frozenset(names) for names in parameters))

@@ -1,0 +1,31 @@
+"""Cases of the rules in `rules/network.py`."""
+
+import functools
+
+import numpy as np
+
+from tests.rules.cases.table import case, draw, signed, unary, variants
+from tinygrad_opt.rules import network
+
+FIXED = draw("fixed", (2, 3))
+for shape in [(3,), (4, 3), (2, 2, 3), (0, 3)]:
+    case(network.linear, f"{shape}", network.linear, shape, (2, 3))
+    case(network.linear, f"{shape} with bias", network.linear, shape, (2, 3), (2,))
+case(network.linear, "inputs as an array", lambda w, b: network.linear(FIXED, w, b), (4, 3), (4,))
+unary(network.relu, 0.3, 2.0, sample=signed)
+unary(network.sigmoid, -4.0, 4.0)
+for function in (network.softmax, network.log_softmax):
+    variants(function, (2, 3, 4), (), (0,), (1,), {"axis": -2})
+    variants(function, (3,), ())
+for reduction in ("mean", "sum", "none"):
+    for shape in [(4,), (3, 2), ()]:
+        label = f"{shape} {reduction}"
+        p, y = draw(label, shape, 0.1, 0.9), draw(label + "y", shape, 0.1, 0.9)
+        for function in (network.squared_error, network.log_loss_with_logits, network.hinge, network.log_loss):
+            call = functools.partial(function, reduction=reduction)
+            case(function, label, call, p if function is network.log_loss else 4 * p, y if shape else y + 1)
+    for shape in [(4, 3), (3,), (2, 2, 3)]:
+        classes = np.arange(np.prod(shape[:-1], dtype=int)).reshape(shape[:-1]) % 3
+        onehot = np.equal(classes[..., None], np.arange(3))
+        call = functools.partial(lambda hot, how, x: network.softmax_log_loss(x, hot, reduction=how), onehot, reduction)
+        case(network.softmax_log_loss, f"{shape} {reduction}", call, shape)
