@@ -22,6 +22,7 @@ ORDER = [
     "rules",
     "graph",
     "tensor",
+    "transforms",
     "rng",
     "nn.module",
     "nn.init",

@@ -8,10 +8,11 @@ Reading the code, from the bottom up (each file uses only files above it):
 2. ``rules/``: the table of gradient rules. Look at ``elementwise.py`` to see what a rule is.
 3. ``graph.py``: the nodes that running code leaves behind, and the backward walk.
 4. ``tensor.py``: Tensor, and `apply`, through which every call goes.
-5. ``rng.py``: the random generator.
-6. ``nn/``: modules, layers and losses.
-7. ``optim/``: the vector θ, and the update rules.
-8. ``data.py`` and ``training.py``: batches, and the training loop.
+5. ``transforms.py``: gradients, Jacobians and Hessians of functions.
+6. ``rng.py``: the random generator.
+7. ``nn/``: modules, layers and losses.
+8. ``optim/``: the vector θ, and the update rules.
+9. ``data.py`` and ``training.py``: batches, and the training loop.
 """
 
 from tinygrad_opt import nn, optim
@@ -22,6 +23,7 @@ from tinygrad_opt.rng import manual_seed
 from tinygrad_opt.rules.registry import defvjp, primitive
 from tinygrad_opt.tensor import Tensor, get_default_dtype, set_default_dtype
 from tinygrad_opt.training import History, accuracy, evaluate, fit
+from tinygrad_opt.transforms import grad, gradients, hessian, hvp, jacobian, jvp, value_and_grad, vjp
 
 __version__ = "0.1.0"
 
@@ -38,7 +40,13 @@ __all__ = [
     "evaluate",
     "fit",
     "get_default_dtype",
+    "grad",
+    "gradients",
+    "hessian",
+    "hvp",
     "is_grad_enabled",
+    "jacobian",
+    "jvp",
     "manual_seed",
     "nn",
     "no_grad",
@@ -46,4 +54,6 @@ __all__ = [
     "primitive",
     "set_default_dtype",
     "set_grad_enabled",
+    "value_and_grad",
+    "vjp",
 ]

@@ -117,21 +117,21 @@ def is_grad_enabled() -> bool:
 def backpropagate(
     roots: Iterable[tuple[Node, Any]],
     *,
-    inputs: Collection[Node] = (),
+    inputs: Collection[Node] | None = None,
     retain_graph: bool = False,
     lift: Callable[[Any, Node], Any] | None = None,
 ) -> dict[Node, Any]:
     """Walk from ``roots``, each with its gradient, to the leaves; return the gradients that are asked for.
 
-    Those are the gradients of ``inputs``, or, without any, of every leaf and retained node. ``lift(value, node)`` makes
+    Those are the gradients of ``inputs``, or, when None are given, of every leaf and retained node. ``lift(value, node)`` makes
     a value differentiable again; with it, gradients are Tensors (``create_graph``).
     """
     grads: dict[Node, Any] = {}
     for root, gradient in roots:
         grads[root] = grads[root] + gradient if root in grads else gradient
-    waiting = [(-root.index, root) for root in grads if root.op is not None]
-    heapify(waiting)  # calls with a gradient, newest first
     first = min(node.index for node in inputs) if inputs else 0
+    waiting = [(-root.index, root) for root in grads if root.op is not None and root.index > first]
+    heapify(waiting)  # calls with a gradient, newest first
     while waiting:
         node = heappop(waiting)[1]
         g = grads.pop(node)
@@ -174,7 +174,7 @@ def backpropagate(
                     grads[parent] = g.copy()  # a user may change the gradient of a leaf: it shares no memory
         if not retain_graph:
             node.values, node.parents = None, ()
-    return {node: grads[node] for node in inputs if node in grads} if inputs else grads
+    return grads if inputs is None else {node: grads[node] for node in inputs if node in grads}
 
 
 def _lifted(node: Node, lift: Callable[[Any, Node], Any]) -> tuple[Any, list[Any], dict[str, Any]]:
