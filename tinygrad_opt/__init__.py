@@ -17,8 +17,8 @@ Reading the code, from the bottom up (each file uses only files above it):
 
 from tinygrad_opt import nn, optim
 from tinygrad_opt.data import DataLoader
-from tinygrad_opt.errors import GraphError, MissingRuleError, ShapeError, StateDictError
-from tinygrad_opt.graph import is_grad_enabled, no_grad, set_grad_enabled
+from tinygrad_opt.errors import AnomalyError, GraphError, MissingRuleError, ShapeError, StateDictError
+from tinygrad_opt.graph import detect_anomaly, is_grad_enabled, no_grad, set_grad_enabled
 from tinygrad_opt.rng import manual_seed
 from tinygrad_opt.rules.registry import defvjp, primitive
 from tinygrad_opt.tensor import Tensor, get_default_dtype, set_default_dtype
@@ -28,6 +28,7 @@ from tinygrad_opt.transforms import grad, gradients, hessian, hvp, jacobian, jvp
 __version__ = "0.1.0"
 
 __all__ = [
+    "AnomalyError",
     "DataLoader",
     "GraphError",
     "History",
@@ -37,6 +38,7 @@ __all__ = [
     "Tensor",
     "accuracy",
     "defvjp",
+    "detect_anomaly",
     "evaluate",
     "fit",
     "get_default_dtype",

@@ -5,6 +5,10 @@ needs no name of its own (a learning rate of -1, an unknown reduction) is a plai
 """
 
 
+class AnomalyError(FloatingPointError):
+    """Inside `detect_anomaly`, a call or a gradient rule made a NaN or an infinity."""
+
+
 class GraphError(RuntimeError):
     """The graph cannot do what was asked: it was freed, changed in place, or has no gradient to give."""
 

@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import linecache
+import os
 import threading
+import traceback
 import weakref
 from collections.abc import Callable, Collection, Iterable, Sequence
 from heapq import heapify, heappop, heappush
@@ -19,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_opt.errors import GraphError, ShapeError
+from tinygrad_opt.errors import AnomalyError, GraphError, ShapeError
 from tinygrad_opt.rules.registry import Op, unread_inputs
 
 _clock = itertools.count(1)
@@ -46,6 +49,7 @@ class Node:
         self.index = next(_clock)
         self.grad: Any = None
         self.retain = False
+        self.line: str  # set by detect_anomaly: the user's line that made the call
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -53,7 +57,8 @@ class Node:
 
 
 class _Mode(threading.local):
-    enabled = True
+    enabled = True  # calls are recorded
+    anomaly = False  # results are searched for NaN and infinities
 
 
 mode = _Mode()
@@ -111,6 +116,72 @@ def is_grad_enabled() -> bool:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# Anomalies: the first NaN or infinity
+
+
+class detect_anomaly(contextlib.ContextDecorator):  # noqa: N801 - named as in PyTorch
+    """Raise at the first NaN or infinity that a call or its gradient makes, in this thread, inside a ``with`` block.
+
+    The AnomalyError names the operation, the shapes, and the line of your code that made the call, also when it is the
+    gradient that goes wrong later. Every result is searched, so this is slow: for finding an error, not for training.
+    NumPy's own warnings of such results are off inside.
+
+    >>> import numpy as np, tinygrad_opt as tg
+    >>> x = tg.Tensor([0.0, 4.0], requires_grad=True)
+    >>> with tg.detect_anomaly():
+    ...     np.sqrt(x).sum().backward()
+    Traceback (most recent call last):
+    ...
+    tinygrad_opt.errors.AnomalyError: the gradient rule of np.sqrt made infinity in 1 of 2 elements ...
+    """
+
+    def __init__(self) -> None:
+        self._entered: list[tuple[bool, Any]] = []
+
+    def _recreate_cm(self) -> detect_anomaly:
+        return detect_anomaly()
+
+    def __enter__(self) -> None:
+        quiet = np.errstate(divide="ignore", over="ignore", invalid="ignore")
+        quiet.__enter__()
+        self._entered.append((mode.anomaly, quiet))
+        mode.anomaly = True
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        mode.anomaly, quiet = self._entered.pop()
+        quiet.__exit__(kind, error, trace)
+
+
+def check_finite(result: Any, maker: str, shapes: str, line: str) -> None:
+    """Raise AnomalyError when an array (or one of a bundle) holds a NaN or an infinity."""
+    for array in result if isinstance(result, tuple) else [result]:
+        array = getattr(array, "_data", array)  # with create_graph it is a Tensor
+        if not isinstance(array, (np.ndarray, np.generic)) or array.dtype.kind != "f" or np.all(np.isfinite(array)):
+            continue
+        what = "NaN" if np.any(np.isnan(array)) else "infinity"
+        count = array.size - np.count_nonzero(np.isfinite(array))
+        raise AnomalyError(f"{maker} made {what} in {count} of {array.size} elements {shapes}\n{line}")
+
+
+def shapes_of(values: Iterable[Any], out: Any) -> str:
+    """The shapes of a call, such as ``(inputs (3, 2), (2,); result (3,))``."""
+    given = ", ".join(str(np.shape(value)) for value in values if isinstance(value, (np.ndarray, float, int)))
+    return f"(inputs {given}; result {getattr(out, 'shape', None)})"
+
+
+def users_line() -> str:
+    """Where the running code was called from, outside this package and NumPy: file, number, and the line itself."""
+    inside = (os.path.dirname(__file__) + os.sep, os.path.dirname(np.__file__) + os.sep)
+    for frame, number in traceback.walk_stack(None):
+        name = frame.f_code.co_filename
+        if not name.startswith(inside):
+            return f'  File "{name}", line {number}: {linecache.getline(name, number).strip()}'
+    return "  (no line of yours)"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # The backward walk
 
 
@@ -123,8 +194,8 @@ def backpropagate(
 ) -> dict[Node, Any]:
     """Walk from ``roots``, each with its gradient, to the leaves; return the gradients that are asked for.
 
-    Those are the gradients of ``inputs``, or, when None are given, of every leaf and retained node. ``lift(value, node)`` makes
-    a value differentiable again; with it, gradients are Tensors (``create_graph``).
+    Those are the gradients of ``inputs``, or, when None are given, of every leaf and retained node.
+    ``lift(value, node)`` makes a value differentiable again; with it, gradients are Tensors (``create_graph``).
     """
     grads: dict[Node, Any] = {}
     for root, gradient in roots:
@@ -132,6 +203,7 @@ def backpropagate(
     first = min(node.index for node in inputs) if inputs else 0
     waiting = [(-root.index, root) for root in grads if root.op is not None and root.index > first]
     heapify(waiting)  # calls with a gradient, newest first
+    anomaly = mode.anomaly
     while waiting:
         node = heappop(waiting)[1]
         g = grads.pop(node)
@@ -161,6 +233,10 @@ def backpropagate(
                     contribution = unbroadcast(contribution, like.shape)
                 if contribution.dtype is not like.dtype:
                     contribution = contribution.astype(like.dtype)
+                if anomaly:
+                    shapes = shapes_of(values, out) + ", of the call in"
+                    line = getattr(node, "line", "  a line outside of detect_anomaly()")
+                    check_finite(contribution, f"the gradient rule of {op.name}", shapes, line)
             except Exception as error:
                 error.add_note(f"in the gradient rule of {op.name} for its input {position}")
                 raise

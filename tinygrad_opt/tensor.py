@@ -667,6 +667,8 @@ def apply(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
     if op.prepare is not None:
         kwargs = {**kwargs, "prepared": op.prepare(*arrays, **kwargs)}
     out = op.forward(*arrays, **kwargs) if kwargs else op.forward(*arrays)
+    if mode.anomaly:
+        graph.check_finite(out, op.name, graph.shapes_of(arrays, out), graph.users_line())
     if out.__class__ is not _ndarray:
         if isinstance(out, np.generic):
             out = np.asarray(out)
@@ -674,7 +676,10 @@ def apply(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
             return _several(op, arrays, kwargs, out, parents)  # type: ignore[no-any-return]
     if parents is None or not mode.enabled or (out.dtype is not None and out.dtype.kind != "f"):
         return _wrap(out, None)
-    return _wrap(out, Node(op, arrays, kwargs, out, parents))
+    node = Node(op, arrays, kwargs, out, parents)
+    if mode.anomaly:
+        node.line = graph.users_line()
+    return _wrap(out, node)
 
 
 def lift(value: Any, node: Node | None) -> Any:
