@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-_generator = np.random.default_rng()
+_generator: np.random.Generator | None = None  # made when first needed: importing numpy.random takes a while
 
 
 def manual_seed(seed: int) -> np.random.Generator:
@@ -29,7 +29,10 @@ def manual_seed(seed: int) -> np.random.Generator:
 
 def generator_or_default(generator: np.random.Generator | None) -> np.random.Generator:
     """The generator given, or the library's own; raises TypeError for anything that is not a Generator."""
+    global _generator
     if generator is None:
+        if _generator is None:
+            _generator = np.random.default_rng()
         return _generator
     if not isinstance(generator, np.random.Generator):
         raise TypeError(
