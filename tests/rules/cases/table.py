@@ -20,6 +20,7 @@ class Case(NamedTuple):
     label: str
     call: Callable[..., Any]
     inputs: tuple[np.ndarray, ...]
+    function: Callable[..., Any]
 
 
 CASES: dict[Callable[..., Any], list[Case]] = {}
@@ -38,7 +39,7 @@ def signed(label, shape, low=0.3, high=2.0):
 def case(function, label, call, *inputs):
     """Add one case. Inputs given as shapes become random arrays."""
     arrays = tuple(draw(f"{label} {i}", a) if isinstance(a, tuple) else np.asarray(a) for i, a in enumerate(inputs))
-    CASES.setdefault(function, []).append(Case(f"{name_of(function)}: {label}", call, arrays))
+    CASES.setdefault(function, []).append(Case(f"{name_of(function)}: {label}", call, arrays, function))
 
 
 def unary(function, low=-2.0, high=2.0, sample=draw):
