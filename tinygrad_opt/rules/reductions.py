@@ -5,7 +5,7 @@ The gradient of a reduction goes back to every element that took part: `spread` 
 
 import numpy as np
 
-from tinygrad_opt.rules.registry import UFUNC_METHODS, defvjp, primitive
+from tinygrad_opt.rules.registry import UFUNC_METHODS, composite, defvjp, primitive
 
 
 @primitive
@@ -22,20 +22,22 @@ defvjp(
 )
 
 
-def _count(x, out):
+def _count(size, results):
     """How many elements went into each result of a reduction."""
-    return x.size // max(out.size, 1)
+    return size // max(results, 1)
 
 
 # Sums and moments ----------------------------------------------------------------------------------------------------
 
 defvjp(
     np.sum,
-    lambda g, _out, x, axis=None, dtype=None, keepdims=False: spread(g, x.shape, axis, keepdims),
+    lambda g, _out, _x, axis=None, dtype=None, *, keepdims=False: spread(g, _x.shape, axis, keepdims),
 )
 defvjp(
     np.mean,
-    lambda g, out, x, axis=None, dtype=None, keepdims=False: spread(g, x.shape, axis, keepdims) / _count(x, out),
+    lambda g, _out, _x, axis=None, dtype=None, *, keepdims=False: (
+        spread(g, _x.shape, axis, keepdims) / _count(_x.size, _out.size)
+    ),
 )
 
 
@@ -45,14 +47,15 @@ def _deviation(x, axis):
 
 defvjp(
     np.var,
-    lambda g, out, x, axis=None, dtype=None, ddof=0, keepdims=False: (
-        spread(g, x.shape, axis, keepdims) * (2 / (_count(x, out) - ddof)) * _deviation(x, axis)
+    lambda g, _out, x, axis=None, dtype=None, *, ddof=0, keepdims=False: (
+        spread(g, x.shape, axis, keepdims) * (2 / (_count(x.size, _out.size) - ddof)) * _deviation(x, axis)
     ),
 )
 defvjp(
     np.std,  # at a standard deviation of 0 the subgradient is 0
-    lambda g, out, x, axis=None, dtype=None, ddof=0, keepdims=False: (
-        spread(g / np.where(out == 0, 1, out), x.shape, axis, keepdims) * _deviation(x, axis) / (_count(x, out) - ddof)
+    lambda g, out, x, axis=None, dtype=None, *, ddof=0, keepdims=False: (
+        spread(g / np.where(out == 0, 1, out), x.shape, axis, keepdims)
+        * (_deviation(x, axis) / (_count(x.size, out.size) - ddof))
     ),
 )
 
@@ -68,14 +71,14 @@ def _others(x, axis):
     return np.moveaxis(np.prod(rows, axis=-1), -1, axis)
 
 
-def _product_rule(g, out, x, axis=None, dtype=None, keepdims=False):
+def _product_rule(g, out, x, axis=None, dtype=None, *, keepdims=False):
     if isinstance(axis, tuple):
         rest = [a for a in range(x.ndim) if a not in {b % x.ndim for b in axis}]
         order = (*rest, *(b % x.ndim for b in axis))
         merged = np.transpose(x, order).reshape(*(x.shape[a] for a in rest), -1)
         flat = spread(np.reshape(g, merged.shape[:-1]), merged.shape, -1, False) * _others(merged, -1)
         return np.transpose(flat.reshape([x.shape[a] for a in order]), np.argsort(order))
-    if np.all(x != 0):
+    if np.all(out != 0):
         return spread(g * out, x.shape, axis, keepdims) / x
     return spread(g, x.shape, axis, keepdims) * _others(x, axis)
 
@@ -85,7 +88,7 @@ defvjp(np.prod, _product_rule)
 # Extremes: elements that tie share the gradient equally --------------------------------------------------------------
 
 
-def _extreme_rule(g, out, x, axis=None, keepdims=False):
+def _extreme_rule(g, out, x, axis=None, *, keepdims=False):
     winners = np.equal(x, spread(out, x.shape, axis, keepdims))
     share = winners / np.sum(winners, axis=axis, keepdims=True)
     return spread(g, x.shape, axis, keepdims) * share
@@ -94,16 +97,99 @@ def _extreme_rule(g, out, x, axis=None, keepdims=False):
 for extreme in (np.max, np.amax, np.min, np.amin):
     defvjp(extreme, _extreme_rule)
 
-# Running sums --------------------------------------------------------------------------------------------------------
+# Running sums, products and extremes ---------------------------------------------------------------------------------
 
 
-def _running_sum_rule(g, _out, x, axis=None, dtype=None):
-    if axis is None:
-        return np.reshape(np.flip(np.cumsum(np.flip(g, 0)), 0), x.shape)
+def _tail_sums(g, axis):
+    """For each element, the sum of ``g`` from there to the end of ``axis``."""
     return np.flip(np.cumsum(np.flip(g, axis), axis=axis), axis)
 
 
-defvjp(np.cumsum, _running_sum_rule)
+def _running(rule):
+    """A rule along an axis, made to serve axis=None too: the running sum of the flattened array."""
+
+    def flat_or_not(g, out, x, axis=None, dtype=None):
+        if axis is None:
+            return np.reshape(rule(g, out, np.ravel(x), 0), x.shape)
+        return rule(g, out, x, axis)
+
+    return flat_or_not
+
+
+def _running_product_rule(g, out, x, axis):
+    if np.all(out != 0):
+        return _tail_sums(g * out, axis) / x
+    # a zero: Σ over results k and elements i ≤ k of g_k times the product of the other elements up to k
+    g, x = np.moveaxis(g, axis, -1), np.moveaxis(x, axis, -1)
+    n = x.shape[-1]
+    upto = np.tri(n, dtype=bool)  # [k, j]: element j is in result k
+    left_out = np.eye(n, dtype=bool)[:, None, :] | ~upto  # [i, k, j]: j is i itself, or not in result k
+    others = np.prod(np.where(left_out, 1, x[..., None, None, :]), axis=-1)  # [i, k]
+    return np.moveaxis(np.sum(np.where(upto.T, others * g[..., None, :], 0), axis=-1), -1, axis)
+
+
+def _running_extreme_rule(g, out, x, axis=0):
+    g, out, x = (np.moveaxis(a, axis, -1) for a in (g, out, x))
+    holders = np.equal(out[..., :, None], x[..., None, :]) & np.tri(x.shape[-1], dtype=bool)  # [k, i]: i holds record k
+    share = holders / np.sum(holders, axis=-1, keepdims=True)  # elements that tie share equally
+    return np.moveaxis(np.sum(g[..., :, None] * share, axis=-2), -1, axis)
+
+
+defvjp(np.cumsum, _running(lambda g, _out, _x, axis: _tail_sums(g, axis)))
+defvjp(np.cumprod, _running(_running_product_rule))
+for running in (np.maximum.accumulate, np.minimum.accumulate):
+    defvjp(running, _running_extreme_rule)
+
+# Made of the functions above -----------------------------------------------------------------------------------------
+
+
+@composite(np.ptp)
+def ptp(a, axis=None, out=None, keepdims=False):
+    return np.max(a, axis=axis, keepdims=keepdims) - np.min(a, axis=axis, keepdims=keepdims)
+
+
+def _axis_last(x, axis):
+    """``x`` with the axes to reduce merged into the last one, and the shape of the result with keepdims."""
+    axes = range(x.ndim) if axis is None else [int(i) % x.ndim for i in np.atleast_1d(axis)]
+    rest = [i for i in range(x.ndim) if i not in axes]
+    kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
+    return np.reshape(np.transpose(x, (*rest, *axes)), (*(x.shape[i] for i in rest), -1)), kept
+
+
+@composite(np.median)
+def median(a, axis=None, out=None, overwrite_input=False, keepdims=False):
+    rows, kept = _axis_last(a, axis)
+    n = rows.shape[-1]
+    middle = np.mean(np.sort(rows, axis=-1)[..., (n - 1) // 2 : n // 2 + 1], axis=-1)
+    return np.reshape(middle, kept) if keepdims else middle
+
+
+@composite(np.average)
+def average(a, axis=None, weights=None, returned=False, *, keepdims=False):
+    if weights is None:
+        result = np.mean(a, axis=axis, keepdims=keepdims)
+        return (result, np.full(result.shape, float(_count(np.size(a), result.size)))) if returned else result
+    if np.shape(weights) != np.shape(a):
+        if not isinstance(axis, int) or np.shape(weights) != (np.shape(a)[axis],):
+            raise ValueError(f"np.average: weights of shape {np.shape(weights)} do not fit {np.shape(a)}, axis {axis}")
+        weights = np.reshape(weights, (-1,) + (1,) * (np.ndim(a) - 1 - axis % np.ndim(a)))
+        weights = np.broadcast_to(weights, np.shape(a))
+    total = np.sum(weights, axis=axis, keepdims=keepdims)
+    if np.any(total == 0):
+        raise ZeroDivisionError("np.average: the weights sum to zero, so the average does not exist")
+    result = np.sum(a * weights, axis=axis, keepdims=keepdims) / total
+    return (result, total) if returned else result
+
+
+@composite(np.nansum)
+def nansum(a, axis=None, dtype=None, out=None, keepdims=False):
+    return np.sum(np.where(np.isnan(a), 0, a), axis=axis, dtype=dtype, keepdims=keepdims)
+
+
+@composite(np.nanmean)
+def nanmean(a, axis=None, dtype=None, out=None, keepdims=False):
+    return np.nansum(a, axis, dtype, None, keepdims) / np.sum(np.logical_not(np.isnan(a)), axis=axis, keepdims=keepdims)
+
 
 # np.add.reduce(x) is np.sum(x) with axis=0 as default, and so on -----------------------------------------------------
 
@@ -114,5 +200,6 @@ UFUNC_METHODS.update(
         (np.maximum, "reduce"): np.max,
         (np.minimum, "reduce"): np.min,
         (np.add, "accumulate"): np.cumsum,
+        (np.multiply, "accumulate"): np.cumprod,
     }
 )

@@ -43,3 +43,27 @@ for shape, axis, keepdims, start in spreads:
         lambda g, s=shape, a=axis, k=keepdims: reductions.spread(g, s, a, k),
         start,
     )
+variants(np.sum, (2, 3), (0, None, None, True), (-1, np.float64, None))
+variants(np.var, (2, 3), (0, None, None, 1, True))
+variants(np.max, (2, 3), (1, None, True))
+variants(np.cumsum, (2, 3), (1, None, None))
+variants(np.cumprod, (2, 3), (), (0,), {"axis": -1})
+variants(np.cumprod, (4,), ())
+for zeros in ([1], [0, 2], [3]):
+    factors = draw("running factors", (4,))
+    factors[zeros] = 0
+    case(np.cumprod, f"zeros at {zeros}", np.cumprod, factors)
+    case(np.cumprod, f"zeros at {zeros}, rows", lambda x: np.cumprod(x, axis=0), np.stack([factors, factors + 1], 1))
+case(np.cumprod, "np.multiply.accumulate", lambda x: np.multiply.accumulate(x, axis=1), (2, 3))
+for function in (np.maximum.accumulate, np.minimum.accumulate):
+    variants(function, (5, 2), (), (1,), {"axis": -1})
+for function in (np.ptp, np.median, np.average):
+    variants(function, (3, 4), (), (0,), {"axis": -1}, {"axis": 1, "keepdims": True}, {"axis": (0, 1)})
+variants(np.median, (5,), ())
+case(np.average, "weights", lambda x, w: np.average(x, weights=w), (2, 3), draw("weights", (2, 3), 0.5, 2))
+case(np.average, "weights of an axis", lambda x, w: np.average(x, 1, w), (2, 3), draw("weights", (3,), 0.5, 2))
+case(np.average, "returned", lambda x, w: np.average(x, 0, w, True), (2, 3), draw("weights", (2,), 0.5, 2))
+GAPS = np.array([[0.0, np.nan, 0.0], [np.nan, np.nan, 0.0]])
+for function in (np.nansum, np.nanmean):
+    case(function, "all", lambda x, f=function: f(x + GAPS), (2, 3))
+    case(function, "rows", lambda x, f=function: f(x + GAPS, axis=1, keepdims=True), (2, 3))
