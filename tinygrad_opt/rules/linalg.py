@@ -1,18 +1,31 @@
-"""Rules of linear algebra."""
+"""Rules of linear algebra. Matrices are the last two axes, as they are for NumPy; the axes before count the matrices."""
 
-import math
+import string
 
 import numpy as np
 
-from tinygrad_opt.rules.registry import defvjp
+from tinygrad_opt.rules.reductions import spread
+from tinygrad_opt.rules.registry import NON_DIFFERENTIABLE, composite, defvjp, primitive
+from tinygrad_opt.rules.shaping import Bundle
 
-# Products ------------------------------------------------------------------------------------------------------------
+
+def _t(x):
+    """Each matrix transposed."""
+    return np.swapaxes(x, -1, -2)
+
+
+def _column(x):
+    """Each vector (the last axis) as a matrix of one column."""
+    return np.expand_dims(x, -1)
+
+
+# Products of matrices and vectors ------------------------------------------------------------------------------------
 
 
 def _as_matrices(g, x, y):
     """The three of ``out = x @ y`` with vectors written as matrices: ``x`` as a row, ``y`` as a column."""
     if y.ndim == 1:
-        g, y = np.expand_dims(g, -1), np.expand_dims(y, -1)
+        g, y = _column(g), _column(y)
     if x.ndim == 1:
         g, x = np.expand_dims(g, -2), np.expand_dims(x, -2)
     return g, x, y
@@ -22,7 +35,7 @@ def _matmul_left(g, _out, x, y):
     if x.ndim == y.ndim == 2:
         return g @ y.T
     gm, _, ym = _as_matrices(g, x, y)
-    gx = gm @ np.swapaxes(ym, -1, -2)
+    gx = gm @ _t(ym)
     return gx[..., 0, :] if x.ndim == 1 else gx
 
 
@@ -30,35 +43,474 @@ def _matmul_right(g, _out, x, y):
     if x.ndim == y.ndim == 2:
         return x.T @ g
     gm, xm, _ = _as_matrices(g, x, y)
-    gy = np.swapaxes(xm, -1, -2) @ gm
+    gy = _t(xm) @ gm
     return gy[..., 0] if y.ndim == 1 else gy
 
 
-defvjp(np.matmul, _matmul_left, _matmul_right)
+for matmul in (np.matmul, np.linalg.matmul):
+    defvjp(matmul, _matmul_left, _matmul_right)
 
 
-def _dot_left(g, out, x, y):
+def _dot_left(g, _out, x, y):
     if x.ndim == 0 or y.ndim == 0:
         return g * y
     if y.ndim == 1:
-        return np.expand_dims(g, -1) * y
-    if y.ndim == 2:
-        return g @ y.T
-    rows = np.moveaxis(y, -2, 0)  # (k, ...): the summed axis first
-    size = math.prod(rows.shape[1:])
-    return np.reshape(g, (*x.shape[:-1], size)) @ np.reshape(rows, (rows.shape[0], size)).T
+        return _column(g) * y
+    return g @ y.T if y.ndim == 2 else np.tensordot(g, _t(y), y.ndim - 1)
 
 
-def _dot_right(g, out, x, y):
+def _dot_right(g, _out, x, y):
     if x.ndim == 0 or y.ndim == 0:
         return g * x
-    count = math.prod(x.shape[:-1])
-    rows = np.reshape(x, (count, x.shape[-1]))
-    if y.ndim == 1:
-        return np.ravel(g) @ rows
-    free = (*y.shape[:-2], y.shape[-1])
-    gy = rows.T @ np.reshape(g, (count, math.prod(free)))
-    return np.moveaxis(np.reshape(gy, (x.shape[-1], *free)), 0, -2)
+    if x.ndim == y.ndim == 2:
+        return x.T @ g
+    free = range(x.ndim - 1)
+    gy = np.tensordot(x, g, (free, free))
+    return gy if y.ndim == 1 else np.moveaxis(gy, 0, -2)
 
 
 defvjp(np.dot, _dot_left, _dot_right)
+
+
+@composite(np.inner)
+def _inner(a, b):
+    return np.dot(a, _t(b) if np.ndim(a) > 0 and np.ndim(b) > 1 else b)
+
+
+defvjp(
+    np.vdot,
+    lambda g, _out, _x, y: np.reshape(g * y, _x.shape),
+    lambda g, _out, x, _y: np.reshape(g * x, _y.shape),
+)
+for outer in (np.outer, np.linalg.outer):
+    defvjp(
+        outer,
+        lambda g, _out, _x, y: np.reshape(g @ np.ravel(y), _x.shape),
+        lambda g, _out, x, _y: np.reshape(np.ravel(x) @ g, _y.shape),
+    )
+
+
+@primitive
+def vecdot(x, y):
+    """The dot products of the vectors along the last axis."""
+    return np.vecdot(x, y)
+
+
+defvjp(vecdot, lambda g, _out, _x, y: _column(g) * y, lambda g, _out, x, _y: _column(g) * x)
+
+
+@composite(np.vecdot, np.linalg.vecdot)
+def _vecdot(x1, x2, axis=-1):
+    return vecdot(np.moveaxis(x1, axis, -1), np.moveaxis(x2, axis, -1))
+
+
+if hasattr(np, "matvec"):  # since NumPy 2.2
+    defvjp(
+        np.matvec,
+        lambda g, _out, _x, y: _column(g) * np.expand_dims(y, -2),
+        lambda g, _out, x, _y: np.vecmat(g, x),
+    )
+    defvjp(
+        np.vecmat,
+        lambda g, _out, _x, y: np.matvec(y, g),
+        lambda g, _out, x, _y: _column(x) * np.expand_dims(g, -2),
+    )
+
+
+def _multi_dot_rule(g, _out, arrays):
+    """Of A B C, the gradient of B is Aᵀ g Cᵀ: again a product of many."""
+    *first, last = arrays
+    matrices = [np.atleast_2d(first[0]), *first[1:], _column(last) if last.ndim == 1 else last]
+    g = np.reshape(g, (matrices[0].shape[0], matrices[-1].shape[1]))
+    back = [m.T for m in reversed(matrices)]
+    products = [np.linalg.multi_dot([*back[len(back) - i :], g, *back[: -i - 1]]) for i in range(len(back))]
+    return Bundle(np.reshape(product, a.shape) for product, a in zip(products, arrays, strict=True))
+
+
+defvjp(np.linalg.multi_dot, _multi_dot_rule)
+
+
+def _matrix_power_rule(g, _out, x, n):
+    """From xⁿ = x · x · ... the product rule makes n terms; from x⁻ⁿ as many, with a minus."""
+    power = np.linalg.matrix_power
+    total = sum(power(_t(x), k) @ g @ power(_t(x), n - 1 - k) for k in range(min(n, 0), max(n, 0)))
+    return total * np.sign(n) + 0 * g
+
+
+defvjp(np.linalg.matrix_power, _matrix_power_rule)
+
+# Products over chosen axes -------------------------------------------------------------------------------------------
+
+
+def _summed_and_free(axes, x_ndim, y_ndim):
+    """The axes of ``x`` and ``y`` that `np.tensordot` sums over, then those that it leaves."""
+    of_x, of_y = (range(x_ndim - axes, x_ndim), range(axes)) if np.ndim(axes) == 0 else axes
+    of_x, of_y = [a % x_ndim for a in np.atleast_1d(of_x)], [a % y_ndim for a in np.atleast_1d(of_y)]
+    return of_x, of_y, [a for a in range(x_ndim) if a not in of_x], [a for a in range(y_ndim) if a not in of_y]
+
+
+def _tensordot_left(g, _out, x, y, axes=2):
+    of_x, of_y, free_x, free_y = _summed_and_free(axes, x.ndim, y.ndim)
+    gx = np.tensordot(g, y, (range(len(free_x), g.ndim), free_y))  # its last axes are those of y, in y's order
+    return np.transpose(gx, np.argsort(free_x + [of_x[i] for i in np.argsort(of_y)]))
+
+
+def _tensordot_right(g, _out, x, y, axes=2):
+    of_x, of_y, free_x, free_y = _summed_and_free(axes, x.ndim, y.ndim)
+    gy = np.tensordot(x, g, (free_x, range(len(free_x))))  # its first axes are those of x, in x's order
+    return np.transpose(gy, np.argsort([of_y[i] for i in np.argsort(of_x)] + free_y))
+
+
+for tensordot in (np.tensordot, np.linalg.tensordot):
+    defvjp(tensordot, _tensordot_left, _tensordot_right)
+
+
+@primitive
+def einsum(subscripts, *operands, optimize=False):
+    """`np.einsum` with the output given and no ellipsis."""
+    return np.einsum(subscripts, *operands, optimize=optimize)
+
+
+def _einsum_rule(position, g, _out, subscripts, *operands, optimize=False):
+    """For the operand, the output puts ``g``: "ij,jk->ik" becomes "ik,jk->ij"."""
+    inputs, output = subscripts.split("->")
+    terms, arrays = inputs.split(","), list(operands)
+    own, shape = terms.pop(position - 1), arrays.pop(position - 1).shape
+    terms, arrays = [output, *terms], [g, *arrays]
+    lengths: dict[str, int] = {}
+    for term, array in zip(terms, arrays, strict=True):
+        for letter, n in zip(term, array.shape, strict=True):
+            lengths[letter] = max(n, lengths.get(letter, 1))
+    target = ""
+    for letter, n in zip(own, shape, strict=True):
+        if letter in target:  # a diagonal was taken: put the values on one
+            fresh = next(c for c in string.ascii_letters if c not in subscripts + target)
+            terms, arrays, letter = [*terms, letter + fresh], [*arrays, np.eye(n, dtype=g.dtype)], fresh
+        elif lengths.get(letter) != n:  # summed in this operand alone, or broadcast: repeat
+            terms, arrays = [*terms, letter], [*arrays, np.ones(n, g.dtype)]
+        target += letter
+    way = optimize if isinstance(optimize, (bool, str)) else True  # a path given is one for the forward call
+    return einsum(f"{','.join(terms)}->{target}", *arrays, optimize=way)
+
+
+defvjp(einsum, each=_einsum_rule)
+
+
+def _written_out(operands):
+    """The subscripts of a call of `np.einsum` with the output and a letter for every axis, and the operands."""
+    if isinstance(operands[0], str):
+        subscripts, operands = operands[0].replace(" ", ""), operands[1:]
+    else:  # operand, list of axes, operand, list of axes, ..., perhaps the list of the output
+        letters = string.ascii_uppercase + string.ascii_lowercase
+        lists = [*operands[1::2], *operands[len(operands) - len(operands) % 2 :]]
+        texts = ["".join("..." if i is Ellipsis else letters[i] for i in axes) for axes in lists]
+        operands = operands[: len(operands) // 2 * 2 : 2]
+        subscripts = ",".join(texts[: len(operands)]) + "".join("->" + text for text in texts[len(operands) :])
+    inputs, arrow, output = subscripts.partition("->")
+    if not arrow:
+        output = "".join(c for c in sorted(set(inputs) - set(",.")) if inputs.count(c) == 1)
+        output = "..." + output if "..." in inputs else output
+    terms = inputs.split(",")
+    extra = [np.ndim(x) - len(term.replace("...", "")) for term, x in zip(terms, operands, strict=False)]
+    spare = "".join(c for c in string.ascii_letters if c not in subscripts)[: max(0, 0, *extra)]
+    terms = [term.replace("...", spare[len(spare) - max(n, 0) :]) for term, n in zip(terms, extra, strict=False)]
+    if "..." in inputs and "..." not in output and spare:
+        raise ValueError(f"np.einsum: the axes that ... stands for are not in the output of {subscripts!r}")
+    return f"{','.join(terms)}->{output.replace('...', spare)}", operands
+
+
+@composite(np.einsum)
+def _einsum(*operands, out=None, optimize=False):
+    subscripts, operands = _written_out(operands)
+    return einsum(subscripts, *operands, optimize=optimize)
+
+
+NON_DIFFERENTIABLE.add(np.einsum_path)
+
+
+@composite(np.kron)
+def _kron(a, b):
+    ndim = max(np.ndim(a), np.ndim(b))
+    a, b = (np.reshape(x, (1,) * (ndim - np.ndim(x)) + np.shape(x)) for x in (a, b))
+    product = np.expand_dims(a, tuple(range(1, 2 * ndim, 2))) * np.expand_dims(b, tuple(range(0, 2 * ndim, 2)))
+    return np.reshape(product, tuple(m * n for m, n in zip(a.shape, b.shape, strict=True)))
+
+
+@primitive
+def cross(x, y):
+    """The vector products of the vectors along the last axis."""
+    return np.linalg.cross(x, y)
+
+
+defvjp(cross, lambda g, _out, _x, y: cross(y, g), lambda g, _out, x, _y: cross(g, x))
+
+
+@composite(np.cross)
+def _cross(a, b, axisa=-1, axisb=-1, axisc=-1, axis=None):
+    if axis is not None:
+        axisa = axisb = axisc = axis
+    return np.moveaxis(cross(np.moveaxis(a, axisa, -1), np.moveaxis(b, axisb, -1)), -1, axisc)
+
+
+@composite(np.linalg.cross)
+def _linalg_cross(x1, x2, /, *, axis=-1):
+    return np.cross(x1, x2, axis=axis)
+
+
+def _full(g, length):
+    """``g`` with the zeros at both ends that make it the gradient of a convolution with mode="full"."""
+    cut = length - g.size
+    return np.concatenate([np.zeros(cut // 2, g.dtype), g, np.zeros(cut - cut // 2, g.dtype)])
+
+
+defvjp(
+    np.convolve,
+    lambda g, _out, _x, y, mode="full": np.convolve(_full(g, _x.size + y.size - 1), np.flip(np.ravel(y)), "valid"),
+    lambda g, _out, x, _y, mode="full": np.convolve(_full(g, x.size + _y.size - 1), np.flip(np.ravel(x)), "valid"),
+)
+
+
+@composite(np.correlate)
+def _correlate(a, v, mode="valid"):
+    return np.convolve(a, np.flip(v), mode) if len(a) >= len(v) else np.flip(np.convolve(v, np.flip(a), mode))
+
+
+# Norms ---------------------------------------------------------------------------------------------------------------
+
+
+@primitive
+def norm(x, ord, axis, keepdims):
+    """`np.linalg.norm` for the orders that are a root of a sum of powers."""
+    return np.linalg.norm(x, ord, axis, keepdims)
+
+
+def _norm_rule(g, out, x, ord, axis, keepdims):
+    if ord == 0:
+        return np.zeros_like(x)  # the count of nonzero elements is piecewise constant
+    direction = x / spread(np.where(out == 0, 1, out), x.shape, axis, keepdims)  # at the zero vector the subgradient 0
+    if ord not in (None, 2, "fro"):
+        direction = np.sign(x) * np.abs(direction) ** (ord - 1)
+    return spread(g, x.shape, axis, keepdims) * direction
+
+
+defvjp(norm, _norm_rule)
+
+
+@composite(np.linalg.norm)
+def _norm(x, ord=None, axis=None, keepdims=False):
+    axes = np.lib.array_utils.normalize_axis_tuple(range(x.ndim) if axis is None else axis, x.ndim)
+    if len(axes) == 2 and ord in (2, -2, "nuc"):
+        parts = np.linalg.svd(np.moveaxis(x, axes, (-2, -1)), compute_uv=False)
+    elif len(axes) == 2 and ord in (1, -1, np.inf, -np.inf):
+        parts = np.sum(np.abs(np.moveaxis(x, axes, (-2, -1))), axis=-2 if abs(ord) == 1 else -1)
+    elif len(axes) == 1 and ord in (np.inf, -np.inf):
+        parts = np.moveaxis(np.abs(x), axes[0], -1)
+    else:
+        return norm(x, ord, axis, keepdims)
+    out = (np.sum if ord == "nuc" else np.max if ord > 0 else np.min)(parts, axis=-1)
+    return np.expand_dims(out, axes) if keepdims else out
+
+
+@composite(np.linalg.matrix_norm)
+def _matrix_norm(x, /, *, keepdims=False, ord="fro"):
+    return np.linalg.norm(x, ord, (-2, -1), keepdims)
+
+
+@composite(np.linalg.vector_norm)
+def _vector_norm(x, /, *, axis=None, keepdims=False, ord=2):
+    axes = np.lib.array_utils.normalize_axis_tuple(range(x.ndim) if axis is None else axis, x.ndim)
+    x = np.moveaxis(x, axes, range(len(axes)))
+    out = np.linalg.norm(np.reshape(x, (-1, *x.shape[len(axes) :])), ord, 0)
+    return np.expand_dims(out, axes) if keepdims else out
+
+
+@composite(np.linalg.cond)
+def _cond(x, p=None):
+    if p in (None, 2, -2):
+        s = np.linalg.svd(x, compute_uv=False)
+        return s[..., -1] / s[..., 0] if p == -2 else s[..., 0] / s[..., -1]
+    return np.linalg.norm(x, p, (-2, -1)) * np.linalg.norm(np.linalg.inv(x), p, (-2, -1))
+
+
+NON_DIFFERENTIABLE.add(np.linalg.matrix_rank)
+
+# Inverses and equations ----------------------------------------------------------------------------------------------
+
+defvjp(np.linalg.inv, lambda g, out, _x: -_t(out) @ g @ _t(out))
+
+
+def _pinv_rule(g, out, x, rcond=None, *, rtol=None):
+    """The rank is taken to stay what it is: where it changes, the pseudo-inverse jumps."""
+    gt, outt = _t(g), _t(out)
+    beside = gt - x @ (out @ gt)
+    return beside @ out @ outt + outt @ out @ (gt - gt @ out @ x) - outt @ g @ outt
+
+
+defvjp(np.linalg.pinv, _pinv_rule)
+
+
+def _solve_right(g, _out, a, _b):
+    return np.linalg.solve(_t(a), _column(g))[..., 0] if _b.ndim == 1 else np.linalg.solve(_t(a), g)
+
+
+def _solve_left(g, out, a, _b):
+    if _b.ndim == 1:
+        g, out = _column(g), _column(out)
+    return -np.linalg.solve(_t(a), g) @ _t(out)
+
+
+defvjp(np.linalg.solve, _solve_left, _solve_right)
+
+
+def _lstsq_rules(g, out, a, b):
+    """The gradients of both inputs of `np.linalg.lstsq`, whose results are solution, residuals, rank, singular values."""
+    (gx, gresiduals, _, gs), (x, _, rank, _) = g, out
+    if rank < min(a.shape):
+        raise np.linalg.LinAlgError(
+            f"np.linalg.lstsq has a gradient at matrices of full rank only; this one, of shape {a.shape}, has rank {rank}"
+        )
+    if b.ndim == 1:
+        gx, x, b = _column(gx), _column(x), _column(b)
+    inverse = np.linalg.pinv(a)
+    ga, gb = _pinv_rule(gx @ b.T, inverse, a) + _singular_values_rule(gs, None, a), inverse.T @ gx
+    if gresiduals.size:
+        error = 2 * gresiduals * (b - a @ x)
+        ga, gb = ga - error @ x.T, gb + error
+    return ga, gb
+
+
+defvjp(
+    np.linalg.lstsq,
+    lambda g, out, a, b, rcond=None: _lstsq_rules(g, out, a, b)[0],
+    lambda g, out, a, b, rcond=None: np.reshape(_lstsq_rules(g, out, a, b)[1], b.shape),
+)
+
+# Determinants --------------------------------------------------------------------------------------------------------
+
+
+def _cofactors(x, det):
+    """The derivative of the determinant: det · inverseᵀ, or, right for singular matrices too, all minors' det."""
+    n = x.shape[-1]
+    if np.all(det != 0):
+        inverse = np.linalg.inv(x)
+        condition = np.linalg.norm(x, axis=(-2, -1)) * np.linalg.norm(inverse, axis=(-2, -1))
+        if not np.any(condition * np.finfo(x.dtype).eps > 1):
+            return np.expand_dims(det, (-2, -1)) * _t(inverse)
+    others = np.nonzero(~np.eye(n, dtype=bool))[1].reshape(n, n - 1)  # row i: all indices but i
+    minors = x[..., others[:, None, :, None], others[:, None, :]]
+    return np.linalg.det(minors) * (1 - 2 * (np.indices((n, n)).sum(0) % 2))
+
+
+defvjp(np.linalg.det, lambda g, out, x: np.expand_dims(g, (-2, -1)) * _cofactors(x, out))
+defvjp(
+    np.linalg.slogdet,  # the sign is piecewise constant
+    lambda g, _out, x: np.expand_dims(g[1], (-2, -1)) * _t(np.linalg.inv(x)),
+)
+
+# Decompositions ------------------------------------------------------------------------------------------------------
+
+
+def _lower(x):
+    """The lower triangle of each matrix, with half of the diagonal."""
+    n = x.shape[-1]
+    return x * (np.tri(n, k=-1, dtype=x.dtype) + np.eye(n, dtype=x.dtype) / 2)
+
+
+def _in_one_triangle(g, upper):
+    """The gradient of a symmetric matrix of which NumPy reads one triangle only.
+
+    It is what a change of single elements does: nothing in the other triangle, and double off the diagonal in the one
+    read, since such an element stands for two.
+    """
+    g = _lower(g + _t(g))
+    return _t(g) if upper else g
+
+
+def _cholesky_rule(g, out, _x, *, upper=False):
+    g, lower = (_t(g), _t(out)) if upper else (g, out)
+    inverse = np.linalg.inv(lower)
+    return _in_one_triangle(_t(inverse) @ _lower(_t(lower) @ g) @ inverse, upper)
+
+
+defvjp(np.linalg.cholesky, _cholesky_rule)
+
+
+def _divide(numerator, denominator):
+    """The quotient with 0/0 = 0: equal values do no harm to a gradient that does not depend on their vectors."""
+    return numerator / np.where((numerator == 0) & (denominator == 0), np.inf, denominator)
+
+
+def _over_gaps(x, values):
+    """The elements off the diagonal, each over the difference of the value of its column and of its row."""
+    off_diagonal = ~np.eye(x.shape[-1], dtype=bool)
+    return _divide(x * off_diagonal, np.expand_dims(values, -2) - _column(values))
+
+
+def _eigh_rule(g, out, _x, UPLO="L"):
+    (gvalues, gvectors), (values, vectors) = g, out
+    inner = _over_gaps(_t(vectors) @ gvectors, values) @ _t(vectors)
+    return _in_one_triangle(vectors @ (inner + _column(gvalues) * _t(vectors)), UPLO in "Uu")
+
+
+def _eigvalsh_rule(g, _out, x, UPLO="L"):
+    vectors = np.linalg.eigh(x, UPLO)[1]
+    return _in_one_triangle(vectors @ (_column(g) * _t(vectors)), UPLO in "Uu")
+
+
+defvjp(np.linalg.eigh, _eigh_rule)
+defvjp(np.linalg.eigvalsh, _eigvalsh_rule)
+
+
+def _refuse_free_columns(name, *gradients):
+    """Columns that complete an orthonormal basis may be any that do: they have no gradient."""
+    if any(np.any(g) for g in gradients):
+        raise ValueError(
+            f"{name}: the columns that make the square matrix complete can be chosen in many ways, so a result that "
+            "depends on them has no gradient: ask for the reduced matrices"
+        )
+
+
+def _singular_values_rule(g, _out, x):
+    u, _, vh = np.linalg.svd(x, full_matrices=False)
+    return u @ (_column(g) * vh)
+
+
+def _svd_rule(g, out, x, full_matrices=True, compute_uv=True):
+    if not compute_uv:
+        return _singular_values_rule(g, out, x)
+    (gu, gs, gvh), (u, s, vh), k = g, out, min(x.shape[-2:])
+    _refuse_free_columns("np.linalg.svd", gu[..., k:], gvh[..., k:, :])
+    gu, gv, u, vh = gu[..., :k], _t(gvh[..., :k, :]), u[..., :k], vh[..., :k, :]
+    ut, v, row = _t(u), _t(vh), np.expand_dims(s, -2)
+    left, right = _over_gaps(ut @ gu, s * s), _over_gaps(vh @ gv, s * s)
+    gx = u @ ((left + _t(left)) * row + _column(s) * (right + _t(right))) @ vh + u @ (_column(gs) * vh)
+    if x.shape[-2] > k:
+        gx = gx + _divide(gu - u @ (ut @ gu), row) @ vh
+    if x.shape[-1] > k:
+        gx = gx + u @ _t(_divide(gv - v @ (vh @ gv), row))
+    return gx
+
+
+defvjp(np.linalg.svd, _svd_rule)
+defvjp(np.linalg.svdvals, _singular_values_rule)
+
+
+def _qr_rule(g, out, x, mode="reduced"):
+    if mode == "r":
+        q, r = np.linalg.qr(x)
+        gq, gr = np.zeros_like(q), g
+    elif mode in ("reduced", "complete"):
+        (gq, gr), (q, r) = g, out
+    else:
+        raise ValueError(f'np.linalg.qr has a gradient for mode="reduced", "complete" and "r"; got {mode!r}')
+    k = min(x.shape[-2:])
+    _refuse_free_columns("np.linalg.qr", gq[..., k:])
+    gq, q, gr, r = gq[..., :k], q[..., :k], gr[..., :k, :], r[..., :k, :]
+    beside = gr[..., k:]  # of a wide matrix, what is right of its square part: r there is qᵀ x
+    gq, gr, r = gq + x[..., k:] @ _t(beside), gr[..., :k], r[..., :k]
+    inner = _lower(r @ _t(gr) - _t(gq) @ q)
+    square = _t(np.linalg.solve(r, _t(gq + q @ (inner + _t(inner)))))
+    return np.concatenate([square, q @ beside], axis=-1)
+
+
+defvjp(np.linalg.qr, _qr_rule)
