@@ -286,7 +286,7 @@ def norm(x, ord, axis, keepdims):
 
 def _norm_rule(g, out, x, ord, axis, keepdims):
     if ord == 0:
-        return np.zeros_like(x)  # the count of nonzero elements is piecewise constant
+        return 0 * spread(g, x.shape, axis, keepdims)  # the count of nonzero elements is piecewise constant
     direction = x / spread(np.where(out == 0, 1, out), x.shape, axis, keepdims)  # at the zero vector the subgradient 0
     if ord not in (None, 2, "fro"):
         direction = np.sign(x) * np.abs(direction) ** (ord - 1)
