@@ -600,7 +600,7 @@ class Tensor:
 
     def clip(self, min: Any = None, max: Any = None) -> Tensor:
         """``np.clip``."""
-        return apply(np.clip, (self, min, max))
+        return apply(elementwise.clip, (self, min, max))
 
     def dot(self, other: Any) -> Tensor:
         """``np.dot``."""

@@ -6,7 +6,7 @@ broadcast against each other; the backward walk undoes that, so no rule here doe
 
 import numpy as np
 
-from tinygrad_opt.rules.registry import NON_DIFFERENTIABLE, defvjp, primitive
+from tinygrad_opt.rules.registry import NON_DIFFERENTIABLE, composite, defvjp, primitive
 
 # Arithmetic ----------------------------------------------------------------------------------------------------------
 
@@ -83,6 +83,19 @@ for to_degrees in (np.rad2deg, np.degrees):
     defvjp(to_degrees, lambda g, _out, _x: g * float(180 / np.pi))
 
 
+def _sinc_slope(x):
+    """The derivative of sin(πx) / πx: near 0, where that formula cancels, its power series."""
+    near = np.abs(x) < 0.5
+    z, far = np.where(near, np.pi * x, 0), np.where(near, 1, x)
+    series, term = 0, -np.pi / 3
+    for n in range(1, 13):
+        series, term = series + term * z ** (2 * n - 1), -term * (n + 1) / (n * (2 * n + 2) * (2 * n + 3))
+    return np.where(near, series, (np.cos(np.pi * far) - np.sinc(far)) / far)
+
+
+defvjp(np.sinc, lambda g, _out, x: g * _sinc_slope(x))
+
+
 def _nonzero(x):
     """``x`` with zeros replaced by ones: as a divisor it makes 0/0 a 0, the subgradient of a norm at 0."""
     return np.where(x == 0, 1, x)
@@ -127,11 +140,32 @@ def _inside(x, low, high):
     return above & (True if high is None else x <= high)
 
 
+@primitive
+def clip(x, low=None, high=None):
+    """``x`` between two limits, either of which may be None."""
+    return np.clip(x, low, high)
+
+
 defvjp(
-    np.clip,
-    lambda g, _out, x, a_min=None, a_max=None: g * _inside(x, a_min, a_max),
-    lambda g, _out, x, a_min=None, a_max=None: g * ((x < a_min) if a_max is None else (x < a_min) & (a_min <= a_max)),
-    lambda g, _out, x, a_min=None, a_max=None: g * ((x > a_max) if a_min is None else (x > a_max) | (a_min > a_max)),
+    clip,
+    lambda g, _out, x, low=None, high=None: g * _inside(x, low, high),
+    lambda g, _out, x, low=None, high=None: g * ((x < low) if high is None else (x < low) & (low <= high)),
+    lambda g, _out, x, low=None, high=None: g * ((x > high) if low is None else (x > high) | (low > high)),
+)
+
+
+@composite(np.clip)
+def _clip(a, a_min=None, a_max=None, out=None, *, min=None, max=None):
+    low, high = a_min if min is None else min, a_max if max is None else max
+    if (a_min is not None and min is not None) or (a_max is not None and max is not None):
+        raise ValueError("np.clip: give each limit once, as a_min and a_max or as min and max")
+    return clip(a, low, high)
+
+
+defvjp(np.heaviside, None, lambda g, _out, x, _y: g * (x == 0))
+defvjp(
+    np.nan_to_num,
+    lambda g, _out, x, *, nan=0.0, posinf=None, neginf=None: np.where(np.isfinite(x), g, 0),
 )
 defvjp(
     np.where,
@@ -139,6 +173,15 @@ defvjp(
     lambda g, _out, condition, _x, _y: np.where(condition, g, 0),
     lambda g, _out, condition, _x, _y: np.where(condition, 0, g),
 )
+
+
+@composite(np.select)
+def select(condlist, choicelist, default=0):
+    result = default
+    for condition, choice in zip(reversed(condlist), reversed(choicelist), strict=True):
+        result = np.where(condition, choice, result)
+    return result
+
 
 # Types ---------------------------------------------------------------------------------------------------------------
 
@@ -160,7 +203,7 @@ NON_DIFFERENTIABLE.update({
     np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.invert,
     np.isfinite, np.isinf, np.isnan, np.isneginf, np.isposinf, np.signbit,
     np.isclose, np.allclose, np.array_equal, np.array_equiv, np.all, np.any,
-    np.sign, np.floor, np.ceil, np.trunc, np.rint, np.fix, np.round, np.around, np.floor_divide, np.heaviside,
+    np.sign, np.floor, np.ceil, np.trunc, np.rint, np.fix, np.round, np.around, np.floor_divide,
     np.argmax, np.argmin, np.nanargmax, np.nanargmin, np.argsort, np.argpartition, np.argwhere, np.searchsorted,
     np.nonzero, np.flatnonzero, np.count_nonzero, np.lexsort, np.digitize,
     np.ndim, np.shape, np.size, np.zeros_like, np.ones_like, np.empty_like,

@@ -1,4 +1,4 @@
-"""Rules of linear algebra. Matrices are the last two axes, as they are for NumPy; the axes before count the matrices."""
+"""Rules of linear algebra. Matrices are the last two axes, as for NumPy; the axes before count the matrices."""
 
 import string
 
@@ -363,11 +363,11 @@ defvjp(np.linalg.solve, _solve_left, _solve_right)
 
 
 def _lstsq_rules(g, out, a, b):
-    """The gradients of both inputs of `np.linalg.lstsq`, whose results are solution, residuals, rank, singular values."""
+    """The gradients of both inputs of `np.linalg.lstsq` (results: solution, residuals, rank, singular values)."""
     (gx, gresiduals, _, gs), (x, _, rank, _) = g, out
     if rank < min(a.shape):
         raise np.linalg.LinAlgError(
-            f"np.linalg.lstsq has a gradient at matrices of full rank only; this one, of shape {a.shape}, has rank {rank}"
+            f"np.linalg.lstsq has a gradient at full rank only; this matrix of shape {a.shape} has rank {rank}"
         )
     if b.ndim == 1:
         gx, x, b = _column(gx), _column(x), _column(b)
@@ -446,13 +446,13 @@ def _over_gaps(x, values):
     return _divide(x * off_diagonal, np.expand_dims(values, -2) - _column(values))
 
 
-def _eigh_rule(g, out, _x, UPLO="L"):
+def _eigh_rule(g, out, _x, UPLO="L"):  # noqa: N803 - NumPy's name
     (gvalues, gvectors), (values, vectors) = g, out
     inner = _over_gaps(_t(vectors) @ gvectors, values) @ _t(vectors)
     return _in_one_triangle(vectors @ (inner + _column(gvalues) * _t(vectors)), UPLO in "Uu")
 
 
-def _eigvalsh_rule(g, _out, x, UPLO="L"):
+def _eigvalsh_rule(g, _out, x, UPLO="L"):  # noqa: N803 - NumPy's name
     vectors = np.linalg.eigh(x, UPLO)[1]
     return _in_one_triangle(vectors @ (_column(g) * _t(vectors)), UPLO in "Uu")
 

@@ -9,6 +9,7 @@ import math
 
 import numpy as np
 
+from tinygrad_opt.rules.reductions import spread
 from tinygrad_opt.rules.registry import defvjp, primitive
 
 # Layers --------------------------------------------------------------------------------------------------------------
@@ -80,6 +81,23 @@ def log_softmax(x, axis=-1):
     z -= np.log(np.add.reduce(np.exp(z), axis=axis, keepdims=True))
     return z
 
+
+@primitive
+def logsumexp(x, axis=None, keepdims=False):
+    """log Σ eˣ over ``axis``, without overflow; of nothing but -∞ it is -∞."""
+    top = np.max(x, axis=axis, keepdims=True, initial=-np.inf)
+    top = np.where(np.isfinite(top), top, 0)
+    with np.errstate(divide="ignore"):
+        out = np.log(np.sum(np.exp(x - top), axis=axis, keepdims=True)) + top
+    return out if keepdims else np.squeeze(out, axis=axis)
+
+
+def _logsumexp_rule(g, out, x, axis=None, keepdims=False):
+    top = spread(np.where(np.isfinite(out), out, 0), x.shape, axis, keepdims)
+    return spread(g, x.shape, axis, keepdims) * np.exp(x - top)
+
+
+defvjp(logsumexp, _logsumexp_rule)
 
 # A mask as numbers: NumPy multiplies two arrays of one dtype faster than an array and a mask of booleans.
 defvjp(relu, lambda g, _out, x: g * (x > 0).astype(g.dtype))

@@ -155,14 +155,16 @@ def moves(function, *inputs, asked=None):
     defvjp(function, *rules)
 
 
-for function in (np.flipud, np.fliplr, np.rot90, np.rollaxis, np.tile, np.repeat, np.resize):
-    moves(function)
-for function in (np.diag, np.diagonal, np.diagflat, np.tril, np.triu):
-    moves(function)
-for function in (np.split, np.array_split, np.hsplit, np.vsplit, np.dsplit):
-    moves(function)
-for function in (np.take, np.take_along_axis, np.delete):
-    moves(function)
+for turn in (np.flipud, np.fliplr, np.rot90, np.rollaxis):
+    moves(turn)
+for copies in (np.tile, np.repeat, np.resize):
+    moves(copies)
+for part in (np.diag, np.diagonal, np.diagflat, np.tril, np.triu):
+    moves(part)
+for cut in (np.split, np.array_split, np.hsplit, np.vsplit, np.dsplit):
+    moves(cut)
+for pick in (np.take, np.take_along_axis, np.delete):
+    moves(pick)
 moves(np.append, 0, 1)
 moves(np.insert, 0, 2)
 moves(np.compress, 1)

@@ -56,3 +56,13 @@ case(np.where, "condition broadcast", lambda x, y: np.where(MASK[0], x, y), (4, 
 case(np.where, "a number", lambda x: np.where(MASK, x, 0.0), (2, 3))
 case(np.where, "a number first", lambda x: np.where(MASK, 1, x), (2, 3))
 case(elementwise.astype, "to float64", lambda x: elementwise.astype(x, np.dtype(np.float64)), (2, 3))
+if np.lib.NumpyVersion(np.__version__) >= "2.1.0":
+    case(np.clip, "min and max", lambda x: np.clip(x, min=-1.0, max=1.0), (4, 5))
+case(elementwise.clip, "both limits", lambda x: elementwise.clip(x, -1.0, 1.0), (4, 5))
+case(np.heaviside, "the value at 0", lambda y: np.heaviside(np.array([-1.0, 0.0, 2.0]), y), (2, 3))
+case(np.nan_to_num, "nothing to replace", np.nan_to_num, (2, 3))
+case(np.nan_to_num, "gaps", lambda x: np.nan_to_num(x + np.array([np.nan, 0, np.inf]), nan=1.0, posinf=2.0), (2, 3))
+case(np.select, "three", lambda x, y: np.select([MASK, ~MASK & (x > 0)], [x, x * y], y), (2, 3), (3,))
+case(np.select, "numbers", lambda x: np.select([x < -1, x > 1], [x * x, 3.0], default=x), (2, 3))
+unary(np.sinc, -2.5, 2.5)
+case(np.sinc, "near 0", np.sinc, np.array([0.0, 1e-9, -1e-3, 0.1, 0.4999, 0.5001, 1.0, -2.0]))

@@ -6,6 +6,7 @@ import math
 import numpy as np
 
 from tests.rules.cases.table import case, draw, signed
+from tinygrad_opt.rules import linalg
 
 FIXED = draw("fixed", (2, 3))
 INF = math.inf
@@ -110,7 +111,8 @@ for subscripts, *shapes in [
     ("...ij,...jk->...ik", (4, 2, 3), (3, 2)), ("...ij,...jk", (2, 1, 2, 3), (4, 3, 2)), ("...,...", (2, 1), (3,)),
     ("i...,i...->...", (2, 1, 3), (2, 4, 1)), ("...ii->...i", (2, 3, 3)), ("...ii->...", (2, 3, 3)),
     ("...i->...", (3,)), ("ij...,j->i...", (2, 3), (3,)),
-    ("...,i->...i", (), (3,)), ("i...j,jk->i...k", (2, 2, 3), (3, 2)),
+    ("...,i->...i", (), (3,)),
+    ("i...j,jk->i...k", (2, 2, 3), (3, 2)),
     ("ij,jk->ik", (2, 1), (3, 2)), ("ij,jk->ik", (2, 3), (1, 2)), ("i,i->i", (1,), (3,)), ("ii,i->i", (1, 1), (3,)),
     ("i,i->", (3,), (1,)), ("ii,i->", (3, 3), (1,)), ("ij,jk->ik", (0, 3), (3, 2)), ("ij,jk->ik", (2, 0), (0, 2)),
     ("ij->i", (2, 0)), ("ij->j", (0, 2)), ("i,i", (0,), (1,)), ("ii->i", (0, 0)),
@@ -316,3 +318,10 @@ case(np.linalg.svd, "positional", lambda x: np.linalg.svd(x, False, False), SVD_
 case(np.linalg.qr, "complete, wide", lambda x: np.linalg.qr(x, "complete"), SVD_TALL.T)
 case(np.linalg.qr, "complete, tall, R", lambda x: np.linalg.qr(x, "complete").R, SVD_TALL)
 case(np.linalg.qr, "Q alone", lambda x: np.linalg.qr(x).Q, SVD_TALL)
+
+# Our own primitives behind them --------------------------------------------------------------------------------------
+
+case(linalg.einsum, "explicit", lambda x, y: linalg.einsum("ij,jk->ik", x, y), (2, 3), (3, 2))
+case(linalg.vecdot, "rows", linalg.vecdot, (2, 3), (2, 3))
+case(linalg.cross, "rows", linalg.cross, (2, 3), (2, 3))
+case(linalg.norm, "rows", lambda x: linalg.norm(x, 2, (1,), False), (2, 3))

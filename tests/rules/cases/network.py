@@ -29,3 +29,6 @@ for reduction in ("mean", "sum", "none"):
         onehot = np.equal(classes[..., None], np.arange(3))
         call = functools.partial(lambda hot, how, x: network.softmax_log_loss(x, hot, reduction=how), onehot, reduction)
         case(network.softmax_log_loss, f"{shape} {reduction}", call, shape)
+variants(network.logsumexp, (2, 3, 2), (), (0,), (-1, True), {"axis": (0, 2)}, {"keepdims": True})
+variants(network.logsumexp, (), ())
+case(network.logsumexp, "minus infinity", lambda x: network.logsumexp(x + np.array([0.0, -np.inf, 0.0]), 1), (2, 3))
