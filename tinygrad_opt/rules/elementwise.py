@@ -87,7 +87,7 @@ def _sinc_slope(x):
     """The derivative of sin(πx) / πx: near 0, where that formula cancels, its power series."""
     near = np.abs(x) < 0.5
     z, far = np.where(near, np.pi * x, 0), np.where(near, 1, x)
-    series, term = 0, -np.pi / 3
+    series, term = 0 * z, -np.pi / 3
     for n in range(1, 13):
         series, term = series + term * z ** (2 * n - 1), -term * (n + 1) / (n * (2 * n + 2) * (2 * n + 3))
     return np.where(near, series, (np.cos(np.pi * far) - np.sinc(far)) / far)

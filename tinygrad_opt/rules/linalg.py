@@ -59,14 +59,10 @@ def _dot_left(g, _out, x, y):
     return g @ y.T if y.ndim == 2 else np.tensordot(g, _t(y), y.ndim - 1)
 
 
-def _dot_right(g, _out, x, y):
+def _dot_right(g, out, x, y):
     if x.ndim == 0 or y.ndim == 0:
         return g * x
-    if x.ndim == y.ndim == 2:
-        return x.T @ g
-    free = range(x.ndim - 1)
-    gy = np.tensordot(x, g, (free, free))
-    return gy if y.ndim == 1 else np.moveaxis(gy, 0, -2)
+    return x.T @ g if x.ndim == 2 >= y.ndim else _tensordot_right(g, out, x, y, (-1, -min(y.ndim, 2)))
 
 
 defvjp(np.dot, _dot_left, _dot_right)
@@ -77,11 +73,11 @@ def _inner(a, b):
     return np.dot(a, _t(b) if np.ndim(a) > 0 and np.ndim(b) > 1 else b)
 
 
-defvjp(
-    np.vdot,
-    lambda g, _out, _x, y: np.reshape(g * y, _x.shape),
-    lambda g, _out, x, _y: np.reshape(g * x, _y.shape),
-)
+@composite(np.vdot)
+def _vdot(a, b):
+    return np.dot(np.ravel(a), np.ravel(b))
+
+
 for outer in (np.outer, np.linalg.outer):
     defvjp(
         outer,
@@ -90,31 +86,14 @@ for outer in (np.outer, np.linalg.outer):
     )
 
 
-@primitive
-def vecdot(x, y):
-    """The dot products of the vectors along the last axis."""
-    return np.vecdot(x, y)
-
-
-defvjp(vecdot, lambda g, _out, _x, y: _column(g) * y, lambda g, _out, x, _y: _column(g) * x)
-
-
 @composite(np.vecdot, np.linalg.vecdot)
 def _vecdot(x1, x2, axis=-1):
-    return vecdot(np.moveaxis(x1, axis, -1), np.moveaxis(x2, axis, -1))
+    return (np.expand_dims(np.moveaxis(x1, axis, -1), -2) @ _column(np.moveaxis(x2, axis, -1)))[..., 0, 0]
 
 
 if hasattr(np, "matvec"):  # since NumPy 2.2
-    defvjp(
-        np.matvec,
-        lambda g, _out, _x, y: _column(g) * np.expand_dims(y, -2),
-        lambda g, _out, x, _y: np.vecmat(g, x),
-    )
-    defvjp(
-        np.vecmat,
-        lambda g, _out, _x, y: np.matvec(y, g),
-        lambda g, _out, x, _y: _column(x) * np.expand_dims(g, -2),
-    )
+    composite(np.matvec)(lambda x1, x2: (np.expand_dims(x2, -2) @ _t(x1))[..., 0, :])
+    composite(np.vecmat)(lambda x1, x2: (np.expand_dims(x1, -2) @ x2)[..., 0, :])
 
 
 def _multi_dot_rule(g, _out, arrays):
@@ -177,10 +156,8 @@ def _einsum_rule(position, g, _out, subscripts, *operands, optimize=False):
     terms, arrays = inputs.split(","), list(operands)
     own, shape = terms.pop(position - 1), arrays.pop(position - 1).shape
     terms, arrays = [output, *terms], [g, *arrays]
-    lengths: dict[str, int] = {}
-    for term, array in zip(terms, arrays, strict=True):
-        for letter, n in zip(term, array.shape, strict=True):
-            lengths[letter] = max(n, lengths.get(letter, 1))
+    pairs = [pair for term, array in zip(terms, arrays, strict=True) for pair in zip(term, array.shape, strict=True)]
+    lengths = {letter: n for letter, n in pairs if n != 1}
     target = ""
     for letter, n in zip(own, shape, strict=True):
         if letter in target:  # a diagonal was taken: put the values on one
@@ -225,9 +202,6 @@ def _einsum(*operands, out=None, optimize=False):
     return einsum(subscripts, *operands, optimize=optimize)
 
 
-NON_DIFFERENTIABLE.add(np.einsum_path)
-
-
 @composite(np.kron)
 def _kron(a, b):
     ndim = max(np.ndim(a), np.ndim(b))
@@ -245,16 +219,11 @@ def cross(x, y):
 defvjp(cross, lambda g, _out, _x, y: cross(y, g), lambda g, _out, x, _y: cross(g, x))
 
 
-@composite(np.cross)
+@composite(np.cross, np.linalg.cross)
 def _cross(a, b, axisa=-1, axisb=-1, axisc=-1, axis=None):
     if axis is not None:
         axisa = axisb = axisc = axis
     return np.moveaxis(cross(np.moveaxis(a, axisa, -1), np.moveaxis(b, axisb, -1)), -1, axisc)
-
-
-@composite(np.linalg.cross)
-def _linalg_cross(x1, x2, /, *, axis=-1):
-    return np.cross(x1, x2, axis=axis)
 
 
 def _full(g, length):
@@ -324,15 +293,7 @@ def _vector_norm(x, /, *, axis=None, keepdims=False, ord=2):
     return np.expand_dims(out, axes) if keepdims else out
 
 
-@composite(np.linalg.cond)
-def _cond(x, p=None):
-    if p in (None, 2, -2):
-        s = np.linalg.svd(x, compute_uv=False)
-        return s[..., -1] / s[..., 0] if p == -2 else s[..., 0] / s[..., -1]
-    return np.linalg.norm(x, p, (-2, -1)) * np.linalg.norm(np.linalg.inv(x), p, (-2, -1))
-
-
-NON_DIFFERENTIABLE.add(np.linalg.matrix_rank)
+NON_DIFFERENTIABLE.update({np.einsum_path, np.linalg.matrix_rank})
 
 # Inverses and equations ----------------------------------------------------------------------------------------------
 

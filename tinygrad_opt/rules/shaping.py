@@ -144,7 +144,7 @@ def _moving_rule(function, inputs, position):
             asked[i] = _numbered(args[i]) if i == position else _blank(args[i])
         return _sent_back(g, function(*asked, **options), args[position])
 
-    rule.unread = {-1, *inputs}
+    rule.unread = {-1, *inputs}  # type: ignore[attr-defined]
     return rule
 
 
