@@ -321,3 +321,21 @@ def test_a_copied_tensor_keeps_what_it_is(duplicate):
     assert (twin.name, twin.requires_grad, twin.tolist()) == ("x", True, X.tolist())
     (twin * twin).sum().backward()
     np.testing.assert_array_equal(twin.grad.data, 2 * X)
+
+
+@pytest.mark.parametrize(
+    ("name", "args"),
+    [
+        ("cumprod", ()),
+        ("cumprod", (1,)),
+        ("repeat", (2,)),
+        ("repeat", ([1, 0, 2], 1)),
+        ("diagonal", ()),
+        ("trace", (1,)),
+    ],
+)
+def test_methods_are_those_of_ndarray(name, args):
+    array = np.arange(1.0, 10.0).reshape(3, 3)
+    result = getattr(Tensor(array, requires_grad=True), name)(*args)
+    np.testing.assert_array_equal(result.data, getattr(array, name)(*args))
+    assert result.requires_grad

@@ -546,6 +546,10 @@ class Tensor:
         """``np.cumsum``."""
         return apply(np.cumsum, (self,), {"axis": axis})
 
+    def cumprod(self, axis: int | None = None) -> Tensor:
+        """``np.cumprod``."""
+        return apply(np.cumprod, (self,), {"axis": axis})
+
     def argmax(self, axis: int | None = None, keepdims: bool = False) -> Any:
         """``np.argmax``: a plain array."""
         return self._data.argmax(axis=axis, keepdims=keepdims)
@@ -601,6 +605,18 @@ class Tensor:
     def clip(self, min: Any = None, max: Any = None) -> Tensor:
         """``np.clip``."""
         return apply(elementwise.clip, (self, min, max))
+
+    def repeat(self, repeats: Any, axis: int | None = None) -> Tensor:
+        """``np.repeat``."""
+        return apply(np.repeat, (self, repeats, axis))
+
+    def diagonal(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
+        """``np.diagonal``."""
+        return apply(np.diagonal, (self, offset, axis1, axis2))
+
+    def trace(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
+        """``np.trace``."""
+        return call(np.trace, (self, offset, axis1, axis2), {})  # type: ignore[no-any-return]
 
     def dot(self, other: Any) -> Tensor:
         """``np.dot``."""
