@@ -19,6 +19,11 @@ def _column(x):
     return np.expand_dims(x, -1)
 
 
+def _divide(x, y):
+    """The quotient, but 0/0 = 0: what does not matter for the gradient may be zero, or equal, without harm."""
+    return x / np.where((x == 0) & (y == 0), np.inf, y)
+
+
 # Products of matrices and vectors ------------------------------------------------------------------------------------
 
 
@@ -256,7 +261,7 @@ def norm(x, ord, axis, keepdims):
 def _norm_rule(g, out, x, ord, axis, keepdims):
     if ord == 0:
         return 0 * spread(g, x.shape, axis, keepdims)  # the count of nonzero elements is piecewise constant
-    direction = x / spread(np.where(out == 0, 1, out), x.shape, axis, keepdims)  # at the zero vector the subgradient 0
+    direction = _divide(x, spread(out, x.shape, axis, keepdims))  # at the zero vector the subgradient 0
     if ord not in (None, 2, "fro"):
         direction = np.sign(x) * np.abs(direction) ** (ord - 1)
     return spread(g, x.shape, axis, keepdims) * direction
@@ -354,7 +359,8 @@ def _cofactors(x, det):
     n = x.shape[-1]
     if np.all(det != 0):
         inverse = np.linalg.inv(x)
-        condition = np.linalg.norm(x, axis=(-2, -1)) * np.linalg.norm(inverse, axis=(-2, -1))
+        with np.errstate(all="ignore"):
+            condition = np.linalg.norm(x, axis=(-2, -1)) * np.linalg.norm(inverse, axis=(-2, -1))
         if not np.any(condition * np.finfo(x.dtype).eps > 1):
             return np.expand_dims(det, (-2, -1)) * _t(inverse)
     others = np.nonzero(~np.eye(n, dtype=bool))[1].reshape(n, n - 1)  # row i: all indices but i
@@ -396,11 +402,6 @@ def _cholesky_rule(g, out, _x, *, upper=False):
 defvjp(np.linalg.cholesky, _cholesky_rule)
 
 
-def _divide(numerator, denominator):
-    """The quotient with 0/0 = 0: equal values do no harm to a gradient that does not depend on their vectors."""
-    return numerator / np.where((numerator == 0) & (denominator == 0), np.inf, denominator)
-
-
 def _over_gaps(x, values):
     """The elements off the diagonal, each over the difference of the value of its column and of its row."""
     off_diagonal = ~np.eye(x.shape[-1], dtype=bool)
@@ -422,29 +423,29 @@ defvjp(np.linalg.eigh, _eigh_rule)
 defvjp(np.linalg.eigvalsh, _eigvalsh_rule)
 
 
-def _refuse_free_columns(name, *gradients):
+def _refuse_free_columns(call, *gradients):
     """Columns that complete an orthonormal basis may be any that do: they have no gradient."""
     if any(np.any(g) for g in gradients):
         raise ValueError(
-            f"{name}: the columns that make the square matrix complete can be chosen in many ways, so a result that "
-            "depends on them has no gradient: ask for the reduced matrices"
+            f"{call}: the columns that make the matrix square can be chosen in many ways, so a result that depends "
+            "on them has no gradient: ask for the reduced matrices"
         )
 
 
 def _singular_values_rule(g, _out, x):
-    u, _, vh = np.linalg.svd(x, full_matrices=False)
-    return u @ (_column(g) * vh)
+    u, s, vh = np.linalg.svd(x, full_matrices=False)
+    return u @ (_column(g * np.sign(s)) * vh)  # a singular value has a kink at 0, as an absolute value: 0 there
 
 
 def _svd_rule(g, out, x, full_matrices=True, compute_uv=True):
     if not compute_uv:
         return _singular_values_rule(g, out, x)
     (gu, gs, gvh), (u, s, vh), k = g, out, min(x.shape[-2:])
-    _refuse_free_columns("np.linalg.svd", gu[..., k:], gvh[..., k:, :])
+    _refuse_free_columns("np.linalg.svd(full_matrices=True)", gu[..., k:], gvh[..., k:, :])
     gu, gv, u, vh = gu[..., :k], _t(gvh[..., :k, :]), u[..., :k], vh[..., :k, :]
     ut, v, row = _t(u), _t(vh), np.expand_dims(s, -2)
     left, right = _over_gaps(ut @ gu, s * s), _over_gaps(vh @ gv, s * s)
-    gx = u @ ((left + _t(left)) * row + _column(s) * (right + _t(right))) @ vh + u @ (_column(gs) * vh)
+    gx = u @ ((left + _t(left)) * row + _column(s) * (right + _t(right))) @ vh + u @ (_column(gs * np.sign(s)) * vh)
     if x.shape[-2] > k:
         gx = gx + _divide(gu - u @ (ut @ gu), row) @ vh
     if x.shape[-1] > k:
@@ -465,7 +466,7 @@ def _qr_rule(g, out, x, mode="reduced"):
     else:
         raise ValueError(f'np.linalg.qr has a gradient for mode="reduced", "complete" and "r"; got {mode!r}')
     k = min(x.shape[-2:])
-    _refuse_free_columns("np.linalg.qr", gq[..., k:])
+    _refuse_free_columns('np.linalg.qr(mode="complete")', gq[..., k:])
     gq, q, gr, r = gq[..., :k], q[..., :k], gr[..., :k, :], r[..., :k, :]
     beside = gr[..., k:]  # of a wide matrix, what is right of its square part: r there is qᵀ x
     gq, gr, r = gq + x[..., k:] @ _t(beside), gr[..., :k], r[..., :k]
