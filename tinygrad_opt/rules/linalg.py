@@ -19,11 +19,6 @@ def _column(x):
     return np.expand_dims(x, -1)
 
 
-def _divide(x, y):
-    """The quotient, but 0/0 = 0: what does not matter for the gradient may be zero, or equal, without harm."""
-    return x / np.where((x == 0) & (y == 0), np.inf, y)
-
-
 # Products of matrices and vectors ------------------------------------------------------------------------------------
 
 
@@ -117,8 +112,8 @@ defvjp(np.linalg.multi_dot, _multi_dot_rule)
 def _matrix_power_rule(g, _out, x, n):
     """From xⁿ = x · x · ... the product rule makes n terms; from x⁻ⁿ as many, with a minus."""
     power = np.linalg.matrix_power
-    total = sum(power(_t(x), k) @ g @ power(_t(x), n - 1 - k) for k in range(min(n, 0), max(n, 0)))
-    return total * np.sign(n) + 0 * g
+    terms = (power(_t(x), k) @ g @ power(_t(x), n - 1 - k) for k in range(min(n, 0), max(n, 0)))
+    return sum(terms, 0 * g) * (1 if n > 0 else -1)
 
 
 defvjp(np.linalg.matrix_power, _matrix_power_rule)
@@ -232,7 +227,7 @@ def _cross(a, b, axisa=-1, axisb=-1, axisc=-1, axis=None):
 
 
 def _full(g, length):
-    """``g`` with the zeros at both ends that make it the gradient of a convolution with mode="full"."""
+    """The gradient for mode="full", of ``length``: zeros for what another mode cut off, half of it at each end."""
     cut = length - g.size
     return np.concatenate([np.zeros(cut // 2, g.dtype), g, np.zeros(cut - cut // 2, g.dtype)])
 
@@ -261,7 +256,8 @@ def norm(x, ord, axis, keepdims):
 def _norm_rule(g, out, x, ord, axis, keepdims):
     if ord == 0:
         return 0 * spread(g, x.shape, axis, keepdims)  # the count of nonzero elements is piecewise constant
-    direction = _divide(x, spread(out, x.shape, axis, keepdims))  # at the zero vector the subgradient 0
+    length = spread(out, x.shape, axis, keepdims)
+    direction = x / np.where((x == 0) & (length == 0), np.inf, length)  # at the zero vector the subgradient is 0
     if ord not in (None, 2, "fro"):
         direction = np.sign(x) * np.abs(direction) ** (ord - 1)
     return spread(g, x.shape, axis, keepdims) * direction
@@ -298,8 +294,6 @@ def _vector_norm(x, /, *, axis=None, keepdims=False, ord=2):
     return np.expand_dims(out, axes) if keepdims else out
 
 
-NON_DIFFERENTIABLE.update({np.einsum_path, np.linalg.matrix_rank})
-
 # Inverses and equations ----------------------------------------------------------------------------------------------
 
 defvjp(np.linalg.inv, lambda g, out, _x: -_t(out) @ g @ _t(out))
@@ -333,7 +327,7 @@ def _lstsq_rules(g, out, a, b):
     (gx, gresiduals, _, gs), (x, _, rank, _) = g, out
     if rank < min(a.shape):
         raise np.linalg.LinAlgError(
-            f"np.linalg.lstsq has a gradient at full rank only; this matrix of shape {a.shape} has rank {rank}"
+            f"np.linalg.lstsq has a gradient at full rank only; this matrix of shape {a.shape} has rank {int(rank)}"
         )
     if b.ndim == 1:
         gx, x, b = _column(gx), _column(x), _column(b)
@@ -355,7 +349,7 @@ defvjp(
 
 
 def _cofactors(x, det):
-    """The derivative of the determinant: det · inverseᵀ, or, right for singular matrices too, all minors' det."""
+    """The derivative of the determinant: det · inverseᵀ, or, where that is 0 · ∞, the determinants of all minors."""
     n = x.shape[-1]
     if np.all(det != 0):
         inverse = np.linalg.inv(x)
@@ -402,10 +396,19 @@ def _cholesky_rule(g, out, _x, *, upper=False):
 defvjp(np.linalg.cholesky, _cholesky_rule)
 
 
+@primitive
+def quotient(x, y):
+    """``x / y``, but 0/0 = 0: a gradient that does not depend on some vectors takes no harm from their equal values."""
+    return x / np.where((x == 0) & (y == 0), np.inf, y)
+
+
+defvjp(quotient, lambda g, _out, _x, y: quotient(g, y), lambda g, out, _x, y: quotient(-g * out, y))
+
+
 def _over_gaps(x, values):
     """The elements off the diagonal, each over the difference of the value of its column and of its row."""
-    off_diagonal = ~np.eye(x.shape[-1], dtype=bool)
-    return _divide(x * off_diagonal, np.expand_dims(values, -2) - _column(values))
+    diagonal = np.eye(x.shape[-1], dtype=x.dtype)
+    return quotient(x * (1 - diagonal), np.expand_dims(values, -2) - _column(values) + diagonal)
 
 
 def _eigh_rule(g, out, _x, UPLO="L"):  # noqa: N803 - NumPy's name
@@ -423,13 +426,18 @@ defvjp(np.linalg.eigh, _eigh_rule)
 defvjp(np.linalg.eigvalsh, _eigvalsh_rule)
 
 
-def _refuse_free_columns(call, *gradients):
-    """Columns that complete an orthonormal basis may be any that do: they have no gradient."""
-    if any(np.any(g) for g in gradients):
+@primitive
+def refuse_free_columns(g, call):
+    """0, or an error where ``g`` is not: columns that only complete an orthonormal basis have no gradient."""
+    if np.any(g):
         raise ValueError(
             f"{call}: the columns that make the matrix square can be chosen in many ways, so a result that depends "
             "on them has no gradient: ask for the reduced matrices"
         )
+    return g.dtype.type(0)
+
+
+defvjp(refuse_free_columns, lambda g, _out, _g, _call: g * np.full(_g.shape, np.nan))  # no tangent either
 
 
 def _singular_values_rule(g, _out, x):
@@ -441,16 +449,16 @@ def _svd_rule(g, out, x, full_matrices=True, compute_uv=True):
     if not compute_uv:
         return _singular_values_rule(g, out, x)
     (gu, gs, gvh), (u, s, vh), k = g, out, min(x.shape[-2:])
-    _refuse_free_columns("np.linalg.svd(full_matrices=True)", gu[..., k:], gvh[..., k:, :])
+    free = [refuse_free_columns(part, "np.linalg.svd(full_matrices=True)") for part in (gu[..., k:], gvh[..., k:, :])]
     gu, gv, u, vh = gu[..., :k], _t(gvh[..., :k, :]), u[..., :k], vh[..., :k, :]
     ut, v, row = _t(u), _t(vh), np.expand_dims(s, -2)
     left, right = _over_gaps(ut @ gu, s * s), _over_gaps(vh @ gv, s * s)
     gx = u @ ((left + _t(left)) * row + _column(s) * (right + _t(right))) @ vh + u @ (_column(gs * np.sign(s)) * vh)
     if x.shape[-2] > k:
-        gx = gx + _divide(gu - u @ (ut @ gu), row) @ vh
+        gx = gx + quotient(gu - u @ (ut @ gu), row) @ vh
     if x.shape[-1] > k:
-        gx = gx + u @ _t(_divide(gv - v @ (vh @ gv), row))
-    return gx
+        gx = gx + u @ _t(quotient(gv - v @ (vh @ gv), row))
+    return gx + sum(free)
 
 
 defvjp(np.linalg.svd, _svd_rule)
@@ -466,13 +474,17 @@ def _qr_rule(g, out, x, mode="reduced"):
     else:
         raise ValueError(f'np.linalg.qr has a gradient for mode="reduced", "complete" and "r"; got {mode!r}')
     k = min(x.shape[-2:])
-    _refuse_free_columns('np.linalg.qr(mode="complete")', gq[..., k:])
+    free = refuse_free_columns(gq[..., k:], 'np.linalg.qr(mode="complete")')
     gq, q, gr, r = gq[..., :k], q[..., :k], gr[..., :k, :], r[..., :k, :]
     beside = gr[..., k:]  # of a wide matrix, what is right of its square part: r there is qᵀ x
     gq, gr, r = gq + x[..., k:] @ _t(beside), gr[..., :k], r[..., :k]
     inner = _lower(r @ _t(gr) - _t(gq) @ q)
     square = _t(np.linalg.solve(r, _t(gq + q @ (inner + _t(inner)))))
-    return np.concatenate([square, q @ beside], axis=-1)
+    return np.concatenate([square, q @ beside], axis=-1) + free
 
 
 defvjp(np.linalg.qr, _qr_rule)
+
+# Questions -----------------------------------------------------------------------------------------------------------
+
+NON_DIFFERENTIABLE.update({np.einsum_path, np.linalg.matrix_rank})

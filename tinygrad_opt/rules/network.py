@@ -93,8 +93,9 @@ def logsumexp(x, axis=None, keepdims=False):
 
 
 def _logsumexp_rule(g, out, x, axis=None, keepdims=False):
-    top = spread(np.where(np.isfinite(out), out, 0), x.shape, axis, keepdims)
-    return spread(g, x.shape, axis, keepdims) * np.exp(x - top)
+    out = spread(out, x.shape, axis, keepdims)
+    x = np.where(np.isinf(out), np.where(x == out, 0, -np.inf), x)  # equal infinities share the gradient equally
+    return spread(g, x.shape, axis, keepdims) * (softmax(x, axis) if x.size else x)
 
 
 defvjp(logsumexp, _logsumexp_rule)

@@ -31,4 +31,7 @@ for reduction in ("mean", "sum", "none"):
         case(network.softmax_log_loss, f"{shape} {reduction}", call, shape)
 variants(network.logsumexp, (2, 3, 2), (), (0,), (-1, True), {"axis": (0, 2)}, {"keepdims": True})
 variants(network.logsumexp, (), ())
+variants(network.logsumexp, (0, 3), (1,), ((0, 1),))
+for offset in (800.0, -800.0):  # where the plain formula overflows
+    case(network.logsumexp, f"{offset:+}", lambda x, z=offset: network.logsumexp(x + z, 1), (2, 3))
 case(network.logsumexp, "minus infinity", lambda x: network.logsumexp(x + np.array([0.0, -np.inf, 0.0]), 1), (2, 3))
