@@ -19,6 +19,7 @@ ORDER = [
     "rules.reductions",
     "rules.linalg",
     "rules.network",
+    "rules.composites",
     "rules",
     "graph",
     "tensor",

@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from tinygrad_opt.rules.registry import NON_DIFFERENTIABLE, composite, defvjp, primitive
+from tinygrad_opt.rules.registry import defvjp, primitive
 
 # Arithmetic ----------------------------------------------------------------------------------------------------------
 
@@ -180,14 +180,6 @@ defvjp(  # at a limit the gradient goes to x; where low > high the result is hig
 )
 
 
-@composite(np.clip)
-def _clip(a, a_min=None, a_max=None, out=None, *, min=None, max=None):
-    low, high = a_min if min is None else min, a_max if max is None else max
-    if (a_min is not None and min is not None) or (a_max is not None and max is not None):
-        raise ValueError("np.clip: give each limit once, as a_min and a_max or as min and max")
-    return clip(a, low, high)
-
-
 defvjp(np.heaviside, None, lambda g, _out, x, _y: np.where(x == 0, g, 0))
 defvjp(
     np.nan_to_num,
@@ -201,14 +193,6 @@ defvjp(
 )
 
 
-@composite(np.select)
-def select(condlist, choicelist, default=0):
-    result = default
-    for condition, choice in zip(reversed(condlist), reversed(choicelist), strict=True):
-        result = np.where(condition, choice, result)
-    return result
-
-
 # Types ---------------------------------------------------------------------------------------------------------------
 
 
@@ -219,34 +203,3 @@ def astype(x, dtype):
 
 
 defvjp(astype, lambda g, _out, _x, _dtype: g)
-
-if hasattr(np, "astype"):  # from NumPy 2.1 on
-
-    @composite(np.astype)
-    def _astype(x, dtype, /, *, copy=True, device=None):
-        return astype(x, np.dtype(dtype))
-
-# Piecewise constant functions and questions --------------------------------------------------------------------------
-
-# fmt: off
-NON_DIFFERENTIABLE.update({
-    # comparisons, logic, bits
-    np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal,
-    np.isclose, np.allclose, np.array_equal, np.array_equiv, np.all, np.any, np.isin,
-    np.logical_and, np.logical_or, np.logical_xor, np.logical_not,
-    np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.invert, np.left_shift, np.right_shift, np.bitwise_count,
-    np.gcd, np.lcm, np.packbits, np.unpackbits,
-    # kinds of numbers
-    np.isfinite, np.isinf, np.isnan, np.isneginf, np.isposinf, np.isreal, np.iscomplex, np.signbit, np.angle, np.imag,
-    # rounding
-    np.sign, np.floor, np.ceil, np.trunc, np.rint, np.fix, np.round, np.around, np.floor_divide,
-    # positions and counts
-    np.argmax, np.argmin, np.nanargmax, np.nanargmin, np.argsort, np.argpartition, np.argwhere, np.searchsorted,
-    np.nonzero, np.flatnonzero, np.count_nonzero, np.lexsort, np.digitize,
-    np.unravel_index, np.ravel_multi_index, np.diag_indices_from, np.tril_indices_from, np.triu_indices_from,
-    # shapes, dtypes, memory, text
-    np.ndim, np.shape, np.size, np.zeros_like, np.ones_like, np.empty_like,
-    np.result_type, np.can_cast, np.min_scalar_type, np.common_type, np.iscomplexobj, np.isrealobj,
-    np.may_share_memory, np.shares_memory, np.array_repr, np.array_str, np.array2string,
-})
-# fmt: on

@@ -5,7 +5,7 @@ import string
 import numpy as np
 
 from tinygrad_opt.rules.reductions import spread
-from tinygrad_opt.rules.registry import NON_DIFFERENTIABLE, composite, defvjp, primitive
+from tinygrad_opt.rules.registry import defvjp, primitive
 from tinygrad_opt.rules.shaping import Bundle
 
 
@@ -68,32 +68,12 @@ def _dot_right(g, out, x, y):
 defvjp(np.dot, _dot_left, _dot_right)
 
 
-@composite(np.inner)
-def _inner(a, b):
-    return np.dot(a, _t(b) if np.ndim(a) > 0 and np.ndim(b) > 1 else b)
-
-
-@composite(np.vdot)
-def _vdot(a, b):
-    return np.dot(np.ravel(a), np.ravel(b))
-
-
 for outer in (np.outer, np.linalg.outer):
     defvjp(
         outer,
         lambda g, _out, _x, y: np.reshape(g @ np.ravel(y), _x.shape),
         lambda g, _out, x, _y: np.reshape(np.ravel(x) @ g, _y.shape),
     )
-
-
-@composite(np.vecdot, np.linalg.vecdot)
-def _vecdot(x1, x2, axis=-1):
-    return (np.expand_dims(np.moveaxis(x1, axis, -1), -2) @ _column(np.moveaxis(x2, axis, -1)))[..., 0, 0]
-
-
-if hasattr(np, "matvec"):  # since NumPy 2.2
-    composite(np.matvec)(lambda x1, x2: (np.expand_dims(x2, -2) @ _t(x1))[..., 0, :])
-    composite(np.vecmat)(lambda x1, x2: (np.expand_dims(x1, -2) @ x2)[..., 0, :])
 
 
 def _multi_dot_rule(g, _out, arrays):
@@ -173,43 +153,6 @@ def _einsum_rule(position, g, _out, subscripts, *operands, optimize=False):
 defvjp(einsum, each=_einsum_rule)
 
 
-def _written_out(operands):
-    """The subscripts of a call of `np.einsum` with the output and a letter for every axis, and the operands."""
-    if isinstance(operands[0], str):
-        subscripts, operands = operands[0].replace(" ", ""), operands[1:]
-    else:  # operand, list of axes, operand, list of axes, ..., perhaps the list of the output
-        letters = string.ascii_uppercase + string.ascii_lowercase
-        lists = [*operands[1::2], *operands[len(operands) - len(operands) % 2 :]]
-        texts = ["".join("..." if i is Ellipsis else letters[i] for i in axes) for axes in lists]
-        operands = operands[: len(operands) // 2 * 2 : 2]
-        subscripts = ",".join(texts[: len(operands)]) + "".join("->" + text for text in texts[len(operands) :])
-    inputs, arrow, output = subscripts.partition("->")
-    if not arrow:
-        output = "".join(c for c in sorted(set(inputs) - set(",.")) if inputs.count(c) == 1)
-        output = "..." + output if "..." in inputs else output
-    terms = inputs.split(",")
-    extra = [np.ndim(x) - len(term.replace("...", "")) for term, x in zip(terms, operands, strict=False)]
-    spare = "".join(c for c in string.ascii_letters if c not in subscripts)[: max(0, 0, *extra)]
-    terms = [term.replace("...", spare[len(spare) - max(n, 0) :]) for term, n in zip(terms, extra, strict=False)]
-    if "..." in inputs and "..." not in output and spare:
-        raise ValueError(f"np.einsum: the axes that ... stands for are not in the output of {subscripts!r}")
-    return f"{','.join(terms)}->{output.replace('...', spare)}", operands
-
-
-@composite(np.einsum)
-def _einsum(*operands, out=None, optimize=False):
-    subscripts, operands = _written_out(operands)
-    return einsum(subscripts, *operands, optimize=optimize)
-
-
-@composite(np.kron)
-def _kron(a, b):
-    ndim = max(np.ndim(a), np.ndim(b))
-    a, b = (np.reshape(x, (1,) * (ndim - np.ndim(x)) + np.shape(x)) for x in (a, b))
-    product = np.expand_dims(a, tuple(range(1, 2 * ndim, 2))) * np.expand_dims(b, tuple(range(0, 2 * ndim, 2)))
-    return np.reshape(product, tuple(m * n for m, n in zip(a.shape, b.shape, strict=True)))
-
-
 @primitive
 def cross(x, y):
     """The vector products of the vectors along the last axis."""
@@ -217,13 +160,6 @@ def cross(x, y):
 
 
 defvjp(cross, lambda g, _out, _x, y: cross(y, g), lambda g, _out, x, _y: cross(g, x))
-
-
-@composite(np.cross, np.linalg.cross)
-def _cross(a, b, axisa=-1, axisb=-1, axisc=-1, axis=None):
-    if axis is not None:
-        axisa = axisb = axisc = axis
-    return np.moveaxis(cross(np.moveaxis(a, axisa, -1), np.moveaxis(b, axisb, -1)), -1, axisc)
 
 
 def _full(g, length):
@@ -237,11 +173,6 @@ defvjp(
     lambda g, _out, _x, y, mode="full": np.convolve(_full(g, _x.size + y.size - 1), np.flip(np.ravel(y)), "valid"),
     lambda g, _out, x, _y, mode="full": np.convolve(_full(g, x.size + _y.size - 1), np.flip(np.ravel(x)), "valid"),
 )
-
-
-@composite(np.correlate)
-def _correlate(a, v, mode="valid"):
-    return np.convolve(a, np.flip(v), mode) if len(a) >= len(v) else np.flip(np.convolve(v, np.flip(a), mode))
 
 
 # Norms ---------------------------------------------------------------------------------------------------------------
@@ -264,34 +195,6 @@ def _norm_rule(g, out, x, ord, axis, keepdims):
 
 
 defvjp(norm, _norm_rule)
-
-
-@composite(np.linalg.norm)
-def _norm(x, ord=None, axis=None, keepdims=False):
-    axes = np.lib.array_utils.normalize_axis_tuple(range(x.ndim) if axis is None else axis, x.ndim)
-    if len(axes) == 2 and ord in (2, -2, "nuc"):
-        parts = np.linalg.svd(np.moveaxis(x, axes, (-2, -1)), compute_uv=False)
-    elif len(axes) == 2 and ord in (1, -1, np.inf, -np.inf):
-        parts = np.sum(np.abs(np.moveaxis(x, axes, (-2, -1))), axis=-2 if abs(ord) == 1 else -1)
-    elif len(axes) == 1 and ord in (np.inf, -np.inf):
-        parts = np.moveaxis(np.abs(x), axes[0], -1)
-    else:
-        return norm(x, ord, axis, keepdims)
-    out = (np.sum if ord == "nuc" else np.max if ord > 0 else np.min)(parts, axis=-1)
-    return np.expand_dims(out, axes) if keepdims else out
-
-
-@composite(np.linalg.matrix_norm)
-def _matrix_norm(x, /, *, keepdims=False, ord="fro"):
-    return np.linalg.norm(x, ord, (-2, -1), keepdims)
-
-
-@composite(np.linalg.vector_norm)
-def _vector_norm(x, /, *, axis=None, keepdims=False, ord=2):
-    axes = np.lib.array_utils.normalize_axis_tuple(range(x.ndim) if axis is None else axis, x.ndim)
-    x = np.moveaxis(x, axes, range(len(axes)))
-    out = np.linalg.norm(np.reshape(x, (-1, *x.shape[len(axes) :])), ord, 0)
-    return np.expand_dims(out, axes) if keepdims else out
 
 
 # Inverses and equations ----------------------------------------------------------------------------------------------
@@ -484,7 +387,3 @@ def _qr_rule(g, out, x, mode="reduced"):
 
 
 defvjp(np.linalg.qr, _qr_rule)
-
-# Questions -----------------------------------------------------------------------------------------------------------
-
-NON_DIFFERENTIABLE.update({np.einsum_path, np.linalg.matrix_rank})

@@ -5,7 +5,7 @@ The gradient of a reduction goes back to every element that took part: `spread` 
 
 import numpy as np
 
-from tinygrad_opt.rules.registry import UFUNC_METHODS, composite, defvjp, primitive
+from tinygrad_opt.rules.registry import defvjp, primitive
 
 
 @primitive
@@ -139,67 +139,3 @@ defvjp(np.cumsum, _running(lambda g, _out, _x, axis: _tail_sums(g, axis)))
 defvjp(np.cumprod, _running(_running_product_rule))
 for running in (np.maximum.accumulate, np.minimum.accumulate):
     defvjp(running, _running_extreme_rule)
-
-# Made of the functions above -----------------------------------------------------------------------------------------
-
-
-@composite(np.ptp)
-def ptp(a, axis=None, out=None, keepdims=False):
-    return np.max(a, axis=axis, keepdims=keepdims) - np.min(a, axis=axis, keepdims=keepdims)
-
-
-def _axis_last(x, axis):
-    """``x`` with the axes to reduce merged into the last one, and the shape of the result with keepdims."""
-    axes = range(x.ndim) if axis is None else [int(i) % x.ndim for i in np.atleast_1d(axis)]
-    rest = [i for i in range(x.ndim) if i not in axes]
-    kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
-    return np.reshape(np.transpose(x, (*rest, *axes)), (*(x.shape[i] for i in rest), -1)), kept
-
-
-@composite(np.median)
-def median(a, axis=None, out=None, overwrite_input=False, keepdims=False):
-    rows, kept = _axis_last(a, axis)
-    n = rows.shape[-1]
-    middle = np.mean(np.sort(rows, axis=-1)[..., (n - 1) // 2 : n // 2 + 1], axis=-1)
-    return np.reshape(middle, kept) if keepdims else middle
-
-
-@composite(np.average)
-def average(a, axis=None, weights=None, returned=False, *, keepdims=False):
-    if weights is None:
-        result = np.mean(a, axis=axis, keepdims=keepdims)
-        return (result, np.full(result.shape, float(_count(np.size(a), result.size)))) if returned else result
-    if np.shape(weights) != np.shape(a):
-        if not isinstance(axis, int) or np.shape(weights) != (np.shape(a)[axis],):
-            raise ValueError(f"np.average: weights of shape {np.shape(weights)} do not fit {np.shape(a)}, axis {axis}")
-        weights = np.reshape(weights, (-1,) + (1,) * (np.ndim(a) - 1 - axis % np.ndim(a)))
-        weights = np.broadcast_to(weights, np.shape(a))
-    total = np.sum(weights, axis=axis, keepdims=keepdims)
-    if np.any(total == 0):
-        raise ZeroDivisionError("np.average: the weights sum to zero, so the average does not exist")
-    result = np.sum(a * weights, axis=axis, keepdims=keepdims) / total
-    return (result, total) if returned else result
-
-
-@composite(np.nansum)
-def nansum(a, axis=None, dtype=None, out=None, keepdims=False):
-    return np.sum(np.where(np.isnan(a), 0, a), axis=axis, dtype=dtype, keepdims=keepdims)
-
-
-@composite(np.nanmean)
-def nanmean(a, axis=None, dtype=None, out=None, keepdims=False):
-    return np.nansum(a, axis, dtype, None, keepdims) / np.sum(np.logical_not(np.isnan(a)), axis=axis, keepdims=keepdims)
-
-
-# np.add.reduce(x) is np.sum(x) with axis=0 as default, and so on -----------------------------------------------------
-
-UFUNC_METHODS.update(
-    {
-        (np.add, "reduce"): np.sum,
-        (np.multiply, "reduce"): np.prod,
-        (np.maximum, "reduce"): np.max,
-        (np.minimum, "reduce"): np.min,
-        (np.add, "accumulate"): np.cumsum,
-        (np.multiply, "accumulate"): np.cumprod,
-    }
-)
