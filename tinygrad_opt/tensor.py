@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from tinygrad_opt import graph
 from tinygrad_opt.errors import GraphError, MissingRuleError, ShapeError
-from tinygrad_opt.graph import Node, mode
+from tinygrad_opt.graph import Node, is_grad_enabled, mode, record
 from tinygrad_opt.rules import elementwise, shaping
 from tinygrad_opt.rules.registry import COMPOSITES, NON_DIFFERENTIABLE, TABLE, UFUNC_METHODS, Op, name_of
 from tinygrad_opt.rules.shaping import Bundle, pack, unpack
@@ -138,7 +138,7 @@ class Tensor:
                     f"only floating-point Tensors can require gradients; this one has dtype {self._data.dtype}. "
                     "Make it one with dtype=float, or from data such as [1.0, 2.0]."
                 )
-            self._node = Node(None, None, {}, self._data, ())
+            self._node = record(None, None, NO_OPTIONS, self._data, ())
 
     def requires_grad_(self, value: bool = True) -> Tensor:
         """Set ``requires_grad`` and return the Tensor."""
@@ -478,7 +478,7 @@ class Tensor:
         return self._in_place(np.matmul, other)
 
     def __ifloordiv__(self, other: Any) -> Any:
-        if not mode.enabled:
+        if not is_grad_enabled():
             return self._in_place(np.floor_divide, other)
         self._refuse_change_of_leaf("np.floor_divide in place")
         return self // other
@@ -487,7 +487,7 @@ class Tensor:
         return self._in_place(np.remainder, other)
 
     def _in_place(self, ufunc: np.ufunc, other: Any) -> Tensor:
-        if not mode.enabled:
+        if not is_grad_enabled():
             ufunc(self._data, _unwrap(other), out=self._data)
             graph.note_changes([graph.watch(self._data)])
             return self
@@ -495,7 +495,7 @@ class Tensor:
         return apply(ufunc, (self, other))
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        if mode.enabled:
+        if is_grad_enabled():
             self._refuse_change_of_leaf("an assignment to elements")
             if self._node is not None or _in_graph(value):
                 raise GraphError(
@@ -683,17 +683,18 @@ def apply(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
     if op.prepare is not None:
         kwargs = {**kwargs, "prepared": op.prepare(*arrays, **kwargs)}
     out = op.forward(*arrays, **kwargs) if kwargs else op.forward(*arrays)
-    if mode.anomaly:
+    enabled, anomaly = mode.now
+    if anomaly:
         graph.check_finite(out, op.name, graph.shapes_of(arrays, out), graph.users_line())
     if out.__class__ is not _ndarray:
         if isinstance(out, np.generic):
             out = np.asarray(out)
         elif isinstance(out, (list, tuple)) and function is not pack:
             return _several(op, arrays, kwargs, out, parents)  # type: ignore[no-any-return]
-    if parents is None or not mode.enabled or (out.dtype is not None and out.dtype.kind != "f"):
+    if parents is None or not enabled or (function is not pack and out.dtype.kind != "f"):
         return _wrap(out, None)
-    node = Node(op, arrays, kwargs, out, parents)
-    if mode.anomaly:
+    node = record(op, arrays, kwargs, out, parents)
+    if anomaly:
         node.line = graph.users_line()
     return _wrap(out, node)
 
@@ -724,7 +725,7 @@ def _several(
 ) -> Any:
     """The results of a function that returns several arrays: one Node for the call, one for each result."""
     kind, out = type(out), Bundle(map(np.asarray, out))
-    node = Node(op, values, kwargs, out, parents) if parents is not None and mode.enabled else None
+    node = record(op, values, kwargs, out, parents) if parents is not None and is_grad_enabled() else None
     tensors = [apply(unpack, (_wrap(out, node), i)) for i in range(len(out))]
     return kind(*tensors) if hasattr(kind, "_fields") else kind(tensors)
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from tinygrad_opt import graph
 from tinygrad_opt.errors import GraphError, ShapeError
-from tinygrad_opt.graph import mode
+from tinygrad_opt.graph import is_grad_enabled
 from tinygrad_opt.tensor import Tensor, _unwrap, _wrap, apply, get_default_dtype, lift
 
 Function = Callable[..., Any]
@@ -290,7 +290,7 @@ class _Run:
             raise TypeError(f"{transform}: argnums={argnums} with {len(args)} positional arguments")
         numbers = [n % len(args) for n in numbers]
         self.tensors = _level.depth > 0 or any(isinstance(x, Tensor) for x in _leaves([list(args), kwargs]))
-        self.differentiable = self.tensors and mode.enabled
+        self.differentiable = self.tensors and is_grad_enabled()
         with graph.set_grad_enabled(True):
             inner = list(args)
             for n in numbers:
