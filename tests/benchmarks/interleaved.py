@@ -51,8 +51,8 @@ class Worker:
     def first_results(self, calls):
         return self._ask(first_results=calls)["results"]
 
-    def seconds_per_call(self, calls):
-        return self._ask(warm_up=WARM_UP, calls=calls)["seconds"]
+    def seconds_per_call(self, calls, warm_up):
+        return self._ask(warm_up=warm_up, calls=calls)["seconds"]
 
     def close(self):
         self.process.stdin.close()
@@ -69,24 +69,24 @@ class Worker:
         return json.loads(line)
 
 
-def time_in_turn(workers, rounds, seconds):
+def time_in_turn(workers, rounds, seconds, warm_up=WARM_UP, fewest_calls=FEWEST_CALLS):
     """Time every worker once a round, in about `seconds` altogether.
 
     Returns a dict from each worker's name to its seconds per call, one number a round. The order is
     shuffled from round to round, so that nobody always runs after the same neighbour.
     """
-    calls = calls_per_chunk(workers, rounds, seconds)
+    calls = calls_per_chunk(workers, rounds, seconds, warm_up, fewest_calls)
     print(f"  {rounds} rounds of {calls} calls ...", file=sys.stderr)
     times = {worker.name: [] for worker in workers}
     order = random.Random(0)
     for _ in range(rounds):
         for worker in order.sample(workers, len(workers)):
-            times[worker.name].append(worker.seconds_per_call(calls))
+            times[worker.name].append(worker.seconds_per_call(calls, warm_up))
     return times
 
 
-def calls_per_chunk(workers, rounds, seconds):
+def calls_per_chunk(workers, rounds, seconds, warm_up, fewest_calls):
     """How many calls to time in each chunk: the same number for every worker."""
-    one_call_of_each = sum(worker.seconds_per_call(FEWEST_CALLS) for worker in workers)
-    affordable = int(seconds / rounds / one_call_of_each) - WARM_UP
-    return min(max(affordable, FEWEST_CALLS), MOST_CALLS)
+    one_call_of_each = sum(worker.seconds_per_call(fewest_calls, warm_up) for worker in workers)
+    affordable = int(seconds / rounds / one_call_of_each) - warm_up
+    return min(max(affordable, fewest_calls), MOST_CALLS)

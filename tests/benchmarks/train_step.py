@@ -140,14 +140,14 @@ def time_rows(times, names):
         yield [f"{network} ({NETWORKS[network]})", *(spread(by_name[name]) for name in names)]
 
 
-def spread(seconds):
+def spread(seconds, digits=0):
     """Median and quartiles in µs, such as 104 (103–108)."""
     microseconds = [1e6 * s for s in seconds]
     median = statistics.median(microseconds)
     if len(microseconds) == 1:
-        return f"{median:.0f}"
+        return f"{median:.{digits}f}"
     low, _, high = statistics.quantiles(microseconds, n=4, method="inclusive")
-    return f"{median:.0f} ({low:.0f}–{high:.0f})"
+    return f"{median:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"
 
 
 def ratio_rows(times):

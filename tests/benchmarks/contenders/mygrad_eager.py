@@ -1,11 +1,11 @@
-"""One training step in MyGrad, with the Adam of the NumPy contender: MyGrad has no optimizers."""
+"""MyGrad; training steps with the Adam of the NumPy contender, for MyGrad has no optimizers."""
 
 import mygrad as mg
 from mygrad.nnet.activations import relu
 from mygrad.nnet.losses import softmax_crossentropy
 
 from .numpy_textbook import Adam
-from .problem import batch, starting_parameters
+from .problem import CHAIN_START, batch, starting_parameters, sum_of_chain
 
 VERSION = f"mygrad {mg.__version__}"
 
@@ -24,6 +24,18 @@ def training_step(network):
         return loss
 
     return step
+
+
+def chain(length):
+    x = mg.tensor(CHAIN_START)
+
+    def forward_and_backward():
+        x.null_grad()
+        total = sum_of_chain(x, mg.sin, length)
+        total.backward()
+        return total
+
+    return forward_and_backward
 
 
 def forward(parameters, x):

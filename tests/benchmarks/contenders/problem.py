@@ -1,8 +1,11 @@
-"""What every contender trains: the networks, their starting weights and the batch.
+"""What every contender computes: training steps of the same networks, and chains of operations.
 
 A contender is a module beside this one, with a `VERSION` to print and the function
 `training_step(network)`. That builds the network `NETWORKS[network]` with the weights given here
 and returns a function: each call makes one training step and returns its loss, which has `.item()`.
+
+`chain(length)`, for contenders that record a graph as the code runs, returns a function too: each
+call computes `sum_of_chain` and its gradient.
 """
 
 import itertools
@@ -67,3 +70,17 @@ def batch(network):
     x = rng.standard_normal((examples, sizes[0])).astype(np.float32)
     y = rng.integers(sizes[-1], size=examples)
     return x, y
+
+
+CHAIN_START = np.full(32, 0.5, np.float32)
+
+
+def sum_of_chain(x, sin, length):
+    """The sum of the last of `length` elementwise results, each made from the one before."""
+    y = x
+    for _ in range(length // 4):
+        y = y * 1.001
+        y = y + 0.01
+        y = sin(y)
+        y = y - x
+    return y.sum()

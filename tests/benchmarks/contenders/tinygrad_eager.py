@@ -1,4 +1,6 @@
-"""One training step in tinygrad_opt as a user writes it, without `tg.compile`."""
+"""tinygrad_opt as a user writes it, without `tg.compile`."""
+
+import numpy as np
 
 import tinygrad_opt as tg
 from tinygrad_opt import nn, optim
@@ -6,11 +8,13 @@ from tinygrad_opt import nn, optim
 from .problem import (
     BETA1,
     BETA2,
+    CHAIN_START,
     EPSILON,
     LEARNING_RATE,
     NETWORKS,
     batch,
     starting_state_dict,
+    sum_of_chain,
 )
 
 VERSION = f"tinygrad_opt {getattr(tg, '__version__', '(no version)')}"
@@ -37,3 +41,15 @@ def training_step(network):
         return loss
 
     return step
+
+
+def chain(length):
+    x = tg.Tensor(CHAIN_START, dtype="float32", requires_grad=True)
+
+    def forward_and_backward():
+        x.grad = None
+        total = sum_of_chain(x, np.sin, length)
+        total.backward()
+        return total
+
+    return forward_and_backward

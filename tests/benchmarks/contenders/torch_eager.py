@@ -1,4 +1,4 @@
-"""One training step in PyTorch, eager, with either of its faster Adams."""
+"""PyTorch, eager; training steps with either of its faster Adams."""
 
 import itertools
 
@@ -8,11 +8,13 @@ from torch import nn
 from .problem import (
     BETA1,
     BETA2,
+    CHAIN_START,
     EPSILON,
     LEARNING_RATE,
     NETWORKS,
     batch,
     starting_state_dict,
+    sum_of_chain,
 )
 
 VERSION = f"torch {torch.__version__}"
@@ -43,6 +45,18 @@ def training_step(network, adam):
         return loss
 
     return step
+
+
+def chain(length):
+    x = torch.tensor(CHAIN_START, requires_grad=True)
+
+    def forward_and_backward():
+        x.grad = None
+        total = sum_of_chain(x, torch.sin, length)
+        total.backward()
+        return total
+
+    return forward_and_backward
 
 
 def multilayer_perceptron(sizes):
