@@ -69,6 +69,14 @@ for name, low, high in [
     case(elementwise.clip, name, lambda x, a=low, b=high: elementwise.clip(x, a, b), (4, 5))
 case(np.clip, "by keyword", lambda x: np.clip(x, a_min=-1.0, a_max=1.0), (4, 5))
 case(np.clip, "limits as arguments", np.clip, (2, 5), draw("low", (5,), -1, -0.5), draw("high", (2, 1), 0.5, 1))
+case(
+    elementwise.clip,
+    "limits as arguments",
+    elementwise.clip,
+    (2, 5),
+    draw("low", (5,), -1, 0),
+    draw("high", (2, 1), 0.5, 1),
+)
 case(np.clip, "low above high", np.clip, (2, 5), draw("above", (5,), 0.5, 1), draw("below", (5,), -1, -0.5))
 case(np.clip, "limits by keyword", lambda a, b: np.clip(MATRIX, a_min=a, a_max=b), np.array([-1.0, -0.5, 0.0]), ())
 case(np.clip, "one limit as an argument", lambda x, a: np.clip(x, a, None), (2, 3), ())
