@@ -2,13 +2,10 @@
 
 import copy
 import gc
-import threading
 import time
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import tinygrad_opt as tg
 from tests.gradients import check_first_order, check_second_order
@@ -158,65 +155,6 @@ def test_a_long_chain_can_be_dropped_without_a_backward_walk():
     assert gc.collect() >= 0
 
 
-def sum_over_all_paths(record, target, leaf_index):
-    """d target / d leaf for scalars, by following every path: the slow definition that the engine must agree with."""
-    if target == leaf_index:
-        return 1.0
-    return sum(slope * sum_over_all_paths(record, parent, leaf_index) for parent, slope in record.get(target, []))
-
-
-SCALAR_OPS = {
-    "add": (lambda a, b: a + b, lambda a, b: (1, 1)),
-    "sub": (lambda a, b: a - b, lambda a, b: (1, -1)),
-    "mul": (lambda a, b: a * b, lambda a, b: (b, a)),
-    "tanh": (lambda a, b: np.tanh(a), lambda a, b: (1 - np.tanh(a) ** 2, 0)),
-}
-
-
-@settings(max_examples=60, deadline=None, derandomize=True)
-@given(
-    st.lists(st.floats(-1.2, 1.2), min_size=1, max_size=3),
-    st.lists(
-        st.tuples(st.sampled_from(sorted(SCALAR_OPS)), st.integers(0, 99), st.integers(0, 99)), min_size=1, max_size=9
-    ),
-)
-def test_scalar_graphs_agree_with_the_sum_over_all_paths(starts, steps):
-    """Each step picks its parents among all values so far: shared nodes, repeated parents and dead ends all happen."""
-    tensors, values, record = [leaf(s) for s in starts], list(starts), {}
-    for op, i, j in steps:
-        i, j = i % len(values), j % len(values)
-        forward, slopes = SCALAR_OPS[op]
-        record[len(values)] = list(zip((i, j), slopes(values[i], values[j]), strict=True))
-        tensors.append(forward(tensors[i], tensors[j]))
-        values.append(float(forward(values[i], values[j])))
-    tensors[-1].backward()
-    for number, tensor in enumerate(tensors[: len(starts)]):
-        expected = sum_over_all_paths(record, len(values) - 1, number)
-        actual = 0.0 if tensor.grad is None else tensor.grad.item()
-        assert actual == pytest.approx(expected, rel=1e-9, abs=1e-12)
-
-
-SHAPES = [(), (1,), (3,), (2, 1), (2, 3), (1, 3)]
-ARRAY_OPS = [lambda a, b: a + b, lambda a, b: a * b, lambda a, b: a - np.sin(b), lambda a, b: np.arctan2(a, b * b + 1)]
-
-
-@settings(max_examples=25, deadline=None, derandomize=True)
-@given(
-    st.lists(st.sampled_from(SHAPES), min_size=2, max_size=3),
-    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 99), st.integers(0, 99)), min_size=1, max_size=5),
-)
-def test_broadcasting_graphs_agree_with_finite_differences(shapes, steps):
-    rng = np.random.default_rng(0)
-
-    def graph(*inputs):
-        values = list(inputs)
-        for op, i, j in steps:
-            values.append(ARRAY_OPS[op](values[i % len(values)], values[j % len(values)]))
-        return values[-1] + 0 * values[0]
-
-    check_first_order(graph, [rng.uniform(-1, 1, shape) for shape in shapes])
-
-
 # Freeing -------------------------------------------------------------------------------------------------------------
 
 
@@ -270,33 +208,6 @@ def test_no_grad_as_a_decorator():
     x = leaf(1.0)
     assert not double(x).requires_grad
     assert tg.is_grad_enabled()
-
-
-def test_grad_mode_belongs_to_a_thread():
-    seen = []
-    with tg.no_grad():
-        thread = threading.Thread(target=lambda: seen.append((leaf(1.0) * 2).requires_grad))
-        thread.start()
-        thread.join()
-    assert seen == [True]
-
-
-def test_threads_compute_their_own_gradients():
-    gradients = {}
-
-    def work(number):
-        x = leaf(np.full(50, float(number)))
-        for _ in range(30):
-            x.grad = None
-            (x * x).sum().backward()
-        gradients[number] = x.grad.data
-
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert all(np.all(gradients[i] == 2 * i) for i in range(4))
 
 
 # In place ------------------------------------------------------------------------------------------------------------

@@ -298,6 +298,7 @@ def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
 Span = tuple[int, int]
 _changes: dict[Span, list[Any]] = {}  # span -> [time of its last change, weak reference to the memory's owner]
 _last_change = 0
+_changing = threading.RLock()
 
 
 def watch(array: np.ndarray) -> Span:
@@ -314,9 +315,10 @@ def watch(array: np.ndarray) -> Span:
 def note_changes(spans: Iterable[Span]) -> None:
     """Date a change in place of the bytes in each of ``spans``."""
     global _last_change
-    _last_change = next(_clock)
-    for span in spans:
-        _changes[span][0] = _last_change
+    with _changing:  # another thread must not put back an earlier time
+        _last_change = next(_clock)
+        for span in spans:
+            _changes[span][0] = _last_change
 
 
 def _check_unchanged(node: Node) -> None:
