@@ -315,6 +315,26 @@ def test_a_stale_value_is_never_used(use, change):
     assert w.grad is None
 
 
+def values_in_a_tuple():
+    """Losses whose rules read one array of several: a list of inputs, several results, an index of several parts."""
+    x = leaf([[2.0, 1.0], [1.0, 5.0]])
+    values, vectors = np.linalg.eigh(x)
+    columns = Tensor([0, 1])
+    return {
+        "a list of arrays": (np.linalg.multi_dot([x, x, x]), x),
+        "several results": (vectors * [[1.0, 2.0], [3.0, 4.0]] + values, vectors),
+        "an index": (x[:, columns], columns),
+    }
+
+
+@pytest.mark.parametrize("which", ["a list of arrays", "several results", "an index"])
+def test_a_stale_value_among_several_is_never_used(which):
+    result, value = values_in_a_tuple()[which]
+    under_no_grad(value)
+    with pytest.raises(GraphError, match="changed in place"):
+        result.sum().backward()
+
+
 @pytest.mark.parametrize("change", [under_no_grad, through_a_view, through_data, elements])
 def test_a_value_that_no_rule_reads_may_change(change):
     w = nn.Parameter([1.0, 2.0])

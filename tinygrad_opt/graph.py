@@ -326,8 +326,10 @@ def _check_unchanged(node: Node) -> None:
     changed = [span for span, (time, _) in _changes.copy().items() if time > node.index]
     rules = [node.op.rules[position] for position, parent in enumerate(node.parents) if parent is not None]
     unread = set.intersection(*(unread_inputs(rule, len(node.values)) for rule in rules))
-    for position, value in enumerate([node.out, *node.values], start=-1):
-        if position in unread or not isinstance(value, np.ndarray):
+    used = [(i, value) for i, value in enumerate([node.out, *node.values], start=-1) if i not in unread]
+    each = [(i, array) for i, value in used for array in (value if isinstance(value, tuple) else [value])]
+    for position, value in each:  # of a tuple (a list of arrays, several results, an index) each element
+        if not isinstance(value, np.ndarray):
             continue
         low, high = np.lib.array_utils.byte_bounds(value)
         if any(first < high and low < last for first, last in changed):
