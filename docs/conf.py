@@ -1,6 +1,12 @@
 """How Sphinx builds the manual: ``python -m sphinx docs docs/_build/html``."""
 
+import sys
+from pathlib import Path
+
 import tinygrad_opt
+
+sys.path.insert(0, str(Path(__file__).parent))
+import functions_page
 
 project = "tinygrad_opt"
 author = "the tinygrad_opt authors"
@@ -8,7 +14,7 @@ version = release = tinygrad_opt.__version__
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
 exclude_patterns = ["_build", "speed-table.md"]  # the table is a part of speed.md
-myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]
+myst_enable_extensions = ["dollarmath", "colon_fence", "deflist", "attrs_inline"]
 myst_heading_anchors = 3
 
 # Every page's code runs at every build: a result that is shown is a result of the code as it is now.
@@ -36,5 +42,13 @@ def keep_bars(app, what, name, obj, options, lines):
     lines[:] = [line if line.startswith(">>>") else line.replace("|", r"\|") for line in lines]
 
 
+def write_the_tables(app, docname, source):
+    """Put the tables of rules into the page that is for them."""
+    if docname == "functions":
+        source[0] = source[0].replace("% The tables of functions_page.py come here.", functions_page.markdown())
+
+
 def setup(app):
+    app.connect("env-get-outdated", lambda *_: ["functions"])  # the rules may have changed, though the page did not
+    app.connect("source-read", write_the_tables)
     app.connect("autodoc-process-docstring", keep_bars)
