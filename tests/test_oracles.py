@@ -2,9 +2,10 @@
 
 Both are optional: without them these tests are skipped. Every row of the table has a call of ours, with NumPy's
 namespace as its first argument, and the same call of PyTorch. Autograd's namespace is NumPy's too, so it takes our call
-as it is, except in rows with ``autograd=False``, where it lacks the function or fails. Inputs stay away from kinks, except in the rows of the last family, where
-the conventions agree. Where only one triangle of a matrix is read (eigh, cholesky), both get a symmetric function of
-it, and instead of vectors, whose signs are free, the squares of their components are compared.
+as it is, except in rows with ``autograd=False``, where it lacks the function or fails. Inputs stay away from kinks,
+except in the rows of the last family, where the conventions agree. Where only one triangle of a matrix is read (eigh,
+cholesky), both get a symmetric function of it, and instead of vectors, whose signs are free, the squares of their
+components are compared.
 """
 
 import functools
