@@ -33,6 +33,7 @@ html_theme = "pydata_sphinx_theme"
 html_title = "tinygrad_opt"
 html_static_path = ["_static"]
 html_css_files = ["manual.css"]
+html_sidebars = {"**": []}  # the pages are named at the top
 html_show_sourcelink = False
 html_theme_options = {"show_prev_next": True, "secondary_sidebar_items": ["page-toc"]}
 

@@ -165,7 +165,10 @@ def markdown():
             places[f"tinygrad_opt.rules.{name}", defined] = anchor(first)
 
     names = {name for _, entry in every for function in entry.functions for name in all_names(function)}
-    lines = ["## From A to Z", "", ", ".join(f"[`{name}`](#{anchor(name)})" for name in sorted(names, key=str.lower))]
+    lines = ["## From A to Z"]
+    for of_numpy in (True, False):  # then our own
+        group = sorted((name for name in names if name.startswith("np.") == of_numpy), key=str.lower)
+        lines += ["", ", ".join(f"[`{name}`](#{anchor(name)})" for name in group) + "."]
     for name, sections in families.items():
         docstring = inspect.getdoc(importlib.import_module(f"tinygrad_opt.rules.{name}"))
         lines += ["", f"## {FAMILIES[name]}", "", docstring]
@@ -183,7 +186,9 @@ def shown(entry, places):
     names = [name for function in entry.functions for name in all_names(function)]
     code = ["```python", *"\n\n".join(filter(None, entry.code)).splitlines(), "```"]
     if code[1].startswith("NON_DIFFERENTIABLE"):
-        return [", ".join(sorted((f"`{name_of(f)}`" for f in NON_DIFFERENTIABLE), key=str.lower)) + "."]
+        return [
+            ", ".join(sorted((f"`{name}`" for f in NON_DIFFERENTIABLE for name in all_names(f)), key=str.lower)) + "."
+        ]
     if not names and not entry.name:
         return code
     term = " ".join(f"`{name}`{{#{anchor(name)}}}" for name in names or [entry.name])
