@@ -186,9 +186,8 @@ def shown(entry, places):
     names = [name for function in entry.functions for name in all_names(function)]
     code = ["```python", *"\n\n".join(filter(None, entry.code)).splitlines(), "```"]
     if code[1].startswith("NON_DIFFERENTIABLE"):
-        return [
-            ", ".join(sorted((f"`{name}`" for f in NON_DIFFERENTIABLE for name in all_names(f)), key=str.lower)) + "."
-        ]
+        constant = sorted((name for f in NON_DIFFERENTIABLE for name in all_names(f)), key=str.lower)
+        return [", ".join(f"`{name}`" for name in constant) + "."]
     if not names and not entry.name:
         return code
     term = " ".join(f"`{name}`{{#{anchor(name)}}}" for name in names or [entry.name])
