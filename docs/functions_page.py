@@ -53,6 +53,8 @@ class RuleFile:
         self.module = importlib.import_module(f"tinygrad_opt.rules.{name}")
         self.source = inspect.getsource(self.module)
         self.lines = self.source.splitlines()
+        tokens = tokenize.generate_tokens(io.StringIO(self.source).readline)
+        self.comments = {token.start: token.string for token in tokens if token.type == tokenize.COMMENT}
         self.body = [n for n in ast.parse(self.source).body[1:] if not isinstance(n, (ast.Import, ast.ImportFrom))]
         self.definitions = {node.name: node for node in self.body if isinstance(node, ast.FunctionDef)}
 
@@ -127,11 +129,10 @@ class RuleFile:
         """The comments above a call of defvjp, and those in it that are not in the rules."""
         spans = [((n.lineno, n.col_offset), (n.end_lineno, n.end_col_offset)) for n in given]
         return [
-            token.string
-            for token in tokenize.generate_tokens(io.StringIO(self.source).readline)
-            if token.type == tokenize.COMMENT
-            and self.first_line(node) <= token.start[0] <= node.end_lineno
-            and not any(start <= token.start < end for start, end in spans)
+            comment
+            for place, comment in self.comments.items()
+            if self.first_line(node) <= place[0] <= node.end_lineno
+            and not any(start <= place < end for start, end in spans)
         ]
 
     def uses(self, nodes):
