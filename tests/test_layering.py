@@ -24,6 +24,7 @@ ORDER = [
     "graph",
     "tensor",
     "transforms",
+    "gradcheck",
     "rng",
     "nn.module",
     "nn.init",

@@ -9,15 +9,17 @@ Reading the code, from the bottom up (each file uses only files above it):
 3. ``graph.py``: the nodes that running code leaves behind, and the backward walk.
 4. ``tensor.py``: Tensor, and `apply`, through which every call goes.
 5. ``transforms.py``: gradients, Jacobians and Hessians of functions.
-6. ``rng.py``: the random generator.
-7. ``nn/``: modules, layers and losses.
-8. ``optim/``: the vector θ, and the update rules.
-9. ``data.py`` and ``training.py``: batches, and the training loop.
+6. ``gradcheck.py``: the comparison of gradients with finite differences.
+7. ``rng.py``: the random generator.
+8. ``nn/``: modules, layers and losses.
+9. ``optim/``: the vector θ, and the update rules.
+10. ``data.py`` and ``training.py``: batches, and the training loop.
 """
 
 from tinygrad_opt import nn, optim
 from tinygrad_opt.data import DataLoader
-from tinygrad_opt.errors import AnomalyError, GraphError, MissingRuleError, ShapeError, StateDictError
+from tinygrad_opt.errors import AnomalyError, GradcheckError, GraphError, MissingRuleError, ShapeError, StateDictError
+from tinygrad_opt.gradcheck import gradcheck
 from tinygrad_opt.graph import detect_anomaly, is_grad_enabled, no_grad, set_grad_enabled
 from tinygrad_opt.rng import manual_seed
 from tinygrad_opt.rules.registry import defvjp, primitive
@@ -30,6 +32,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AnomalyError",
     "DataLoader",
+    "GradcheckError",
     "GraphError",
     "History",
     "MissingRuleError",
@@ -43,6 +46,7 @@ __all__ = [
     "fit",
     "get_default_dtype",
     "grad",
+    "gradcheck",
     "gradients",
     "hessian",
     "hvp",

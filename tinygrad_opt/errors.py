@@ -9,6 +9,10 @@ class AnomalyError(FloatingPointError):
     """Inside `detect_anomaly`, a call or a gradient rule made a NaN or an infinity."""
 
 
+class GradcheckError(AssertionError):
+    """A gradient that `gradcheck` looked at is wrong, or has nothing that it could be compared with."""
+
+
 class GraphError(RuntimeError):
     """The graph cannot do what was asked: it was freed, changed in place, or has no gradient to give."""
 
