@@ -1,16 +1,17 @@
 """gradcheck: are the gradients that ``backward()`` computes the derivatives of the function? On ``transforms.py``.
 
 The judge is the central difference (f(x + h) - f(x - h)) / 2h, which knows nothing of rules. The hard part is h:
-curvature spoils the difference when h is large, and rounding when it is small. So h shrinks until the difference settles
-on a value; where it never does, that is said, and nothing passes. All arguments together are one vector x. Its elements
-are moved one by one or, when there are very many, in groups, which are halved where something is wrong.
+curvature spoils the difference when h is large, and rounding when it is small. So h shrinks until the difference
+settles on a value; where it never does, that is said, and nothing passes. All arguments together are one vector x. Its
+elements are moved one by one or, when there are very many, in groups, which are halved where something is wrong.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -21,8 +22,15 @@ from tinygrad_opt.transforms import _described, _rebuild, _walk, vjp
 
 GROUPS = 1000  # up to so many elements are moved one by one, more of them in so many groups
 MOST_WRONG = 100  # the search ends when it has found so many wrong elements
-STEPS = 4.0 ** np.arange(5, -13, -1)  # times eps, times max(1, |x|): with the default eps from 1e-3 to 6e-14
+STEPS = 4.0 ** np.arange(5, -21, -1)  # times eps, times max(1, |x|): with the default eps from 1e-3 down to 1e-18
 ROUNDING = 4 * float(np.finfo(np.float64).eps)
+
+KINK = "the function has a kink there"
+UNDEFINED = "the function is NaN or infinite right beside it, so there is nothing to compare that with"
+JUMP = (
+    "there is nothing to compare that with: finite differences settle on no value. The function jumps or is infinitely "
+    "steep there, or its rounding errors hide the slope (then take a larger eps or atol)"
+)
 
 FlatFunction = Callable[[list[Tensor]], dict[str, Tensor]]  # of a list of variables; the results have names
 
@@ -66,13 +74,13 @@ def gradcheck(
     ``inputs`` may be nested in lists, tuples and dicts. What is floating-point in them is copied in float64 and
     checked; the rest stays constant. One tuple alone is taken as the arguments. The function returns Tensors, nested
     likewise. Each result is contracted with random numbers, drawn from ``seed``. A gradient g is right when
-    |g - d| ≤ atol + rtol |d|, with d the finite difference, whose steps shrink from 1000 eps max(1, |x|) until d settles.
+    |g - d| ≤ atol + rtol |d|, with d the finite difference; its steps shrink from 1000 eps max(1, |x|) until d settles.
     Where the function has a kink, at or very close to the point, the element is not compared but listed in the result.
 
     Raises GradcheckError, unless ``raise_exception=False``, for a gradient that is wrong, and where there is nothing to
-    compare it with: the function draws random numbers, jumps, is NaN or infinite, or its rounding errors hide the slope.
-    Raises TypeError when no input is floating-point or a result is no float64 Tensor; ValueError for options, or inputs,
-    out of range.
+    compare it with: the function draws random numbers, jumps, is NaN or infinite, or its rounding errors hide the
+    slope. Raises TypeError when no input is floating-point or a result is no float64 Tensor; ValueError for options
+    out of range, and for inputs that are NaN or infinite.
 
     >>> import numpy as np, tinygrad_opt as tg
     >>> tg.gradcheck(lambda x, y: np.sin(x) * y, np.array([1.0, 2.0]), 3.0)
@@ -166,17 +174,6 @@ def _gradient(
 # The comparison
 
 
-class _Found(NamedTuple):
-    """What was found along one direction, for each row."""
-
-    gradient: Any
-    slope: Any
-    tolerance: Any
-    smooth: Any  # whether there is one slope
-    kink: Any  # whether there are two
-    finite: Any
-
-
 class _Check:
     """The comparison of one order, in rows: one for each result, and one for all of them together.
 
@@ -197,13 +194,9 @@ class _Check:
         variables, results = self.run(self.x)
         self.before = {name: y.data.copy() for name, y in results.items()}
         self.upstream = {name: _random(rng, y.shape) for name, y in results.items()}
-        sizes = [np.max(np.abs(u * self.before[name]), initial=0) for name, u in self.upstream.items()]
-        self.sizes = np.array([*sizes, max(sizes)])
-        self.refuse_what_cannot_be_compared()
-
-        self.rows = [f"the {name}" + " (a constant)" * (y.node is None) for name, y in results.items()]
+        self.rows = [f"the {name}{'' if y.requires_grad else ' (a constant)'}" for name, y in results.items()]
+        self.rows.append("all results together" + (", with create_graph=True" if higher else ""))
         walks = [([y], [self.upstream[name]], False) for name, y in results.items()]
-        self.rows.append("all results together" + ", with create_graph=True" * higher)
         walks.append((list(results.values()), list(self.upstream.values()), higher))  # as the next order will walk
         walked = [_walk(ys, us, variables, True, create_graph) for ys, us, create_graph in walks]
         self.gradients = np.array([np.concatenate([np.ravel(g.data) for g in row]) for row in walked])
@@ -216,104 +209,114 @@ class _Check:
         return variables, self.function(variables)
 
     def change(self, move: Any) -> Any:
-        """How much each row changes from x to x + move. Subtracting before summing keeps rounding errors small."""
+        """For each row how much it changes from x to x + move, and how much of that may be rounding: (2, rows)."""
         after = {name: y.data for name, y in self.run(self.x + move)[1].items()}
         if {name: y.shape for name, y in after.items()} != {name: y.shape for name, y in self.before.items()}:
             raise GradcheckError("the results change in number or shape when the inputs move a little")
-        rows = [np.sum(u * (after[name] - self.before[name])) for name, u in self.upstream.items()]
-        return np.array([*rows, sum(rows)])
+        rows = []
+        for name, u in self.upstream.items():
+            change = u * (after[name] - self.before[name])  # subtract, then sum: what did not move adds no rounding
+            rows.append((np.sum(change), ROUNDING * np.max(np.abs(u * self.before[name] * (change != 0)), initial=0)))
+        changes, rounding = np.transpose(rows)
+        return np.array([[*changes, np.sum(changes)], [*rounding, np.max(rounding)]])
+
+    def compare(self, positions: Any, order: str) -> list[int]:
+        """Compare the derivatives by these elements of x; return those at a kink, or raise GradcheckError."""
+        self.refuse_what_cannot_be_compared()
+        kinks: list[int] = []
+        wrong: list[tuple[float, str]] = []
+        waiting = np.array_split(positions, min(GROUPS, len(positions)) or 1)[::-1]
+        while waiting and len(wrong) < MOST_WRONG:
+            group = waiting.pop()
+            problems = self.problems(group)
+            if problems and len(group) > 1:
+                waiting += np.array_split(group, 2)[::-1]
+            elif problems and max(problems)[1] == KINK:
+                kinks.append(group[0])
+            elif problems:
+                wrong.append(max(problems))
+        if wrong:
+            count = f"{len(wrong) - 1}{' or more' if waiting else ''}"
+            raise GradcheckError(order + max(wrong)[1] + (f"; other wrong elements: {count}" if len(wrong) > 1 else ""))
+        return kinks
 
     def refuse_what_cannot_be_compared(self) -> None:
         """Raise for results that are not finite, or that are no function of the inputs."""
         for name, y in self.before.items():
             if not np.all(np.isfinite(y)):
                 raise GradcheckError(f"the {name} is NaN or infinite at these inputs")
-        if np.any(np.abs(self.change(np.zeros(self.x.shape))) > 1e-9 * (1 + self.sizes)):
+        change, rounding = self.change(np.zeros(self.x.shape))
+        if np.any(np.abs(change) > 1e6 * rounding):
             raise GradcheckError("two calls with the same inputs gave different results: are random numbers drawn?")
 
-    def compare(self, positions: Any, order: str) -> list[int]:
-        """Compare the derivatives by these elements of x; return those at a kink, or raise GradcheckError."""
-        kinks: list[int] = []
-        wrong: list[tuple[float, str]] = []
-        waiting = np.array_split(positions, min(GROUPS, len(positions)) or 1)[::-1]
-        while waiting and len(wrong) < MOST_WRONG:
-            group = waiting.pop()
-            found = self.along(group)
-            bad = ~(found.smooth & (np.abs(found.gradient - found.slope) <= found.tolerance))
-            if not np.any(bad):
-                continue
-            if len(group) > 1:
-                waiting += np.array_split(group, 2)[::-1]
-                continue
-            bad &= ~(found.kink & np.isfinite(found.gradient))
-            if np.any(bad):
-                wrong.append(self.described(group[0], int(np.argmax(bad)), found))
-            else:
-                kinks.append(group[0])
-        if wrong:
-            others = f"{len(wrong) - 1}{' or more' if waiting else ''}"
-            raise GradcheckError(f"{order}{max(wrong)[1]}; other elements that are wrong: {others}")
-        return kinks
+    def problems(self, group: Any) -> list[tuple[float, str]]:
+        """What is wrong with the derivatives by one element of x, or along a random mixture of several.
 
-    def along(self, group: Any) -> _Found:
-        """The derivatives along a direction: an element of x, or a random mixture of several."""
+        Each problem is a pair: how far the gradient is off, and a message.
+        """
         scale = np.maximum(1, np.abs(self.x[group]))
-        weights = scale / np.max(scale, initial=1) * (1 if len(group) == 1 else _random(self.rng, group.shape))
-        parts = self.gradients[:, group] * weights
-        # A mixture must be as exact as its smallest part alone would have to be: nothing hides behind a large part.
-        least = np.inf if len(group) == 1 else np.min(np.abs(parts), axis=1, initial=np.inf)
+        mixture = scale / np.max(scale, initial=1) * (1 if len(group) == 1 else _random(self.rng, group.shape))
         direction = np.zeros(self.x.shape)
-        direction[group] = weights
+        direction[group] = mixture
         steps = self.eps * np.max(scale, initial=1) * STEPS
-        return _Found(np.sum(parts, axis=1), *self.settle(direction, steps, least))
+        steps = steps[steps > 1000 * ROUNDING * np.max(np.abs(self.x[group]), initial=0)]
 
-    def settle(self, direction: Any, steps: Any, least: Any) -> tuple[Any, ...]:
-        """What the differences along ``direction`` settle on as the step shrinks: one slope, two, or nothing."""
-        slope, tolerance = np.full((2, len(self.rows)), np.nan)
-        smooth, kink, moved = np.zeros((3, len(self.rows)), bool)
-        slopes: list[Any] = []
-        for h in steps:
-            slopes.append([self.change(h * direction) / h, self.change(-h * direction) / -h])
-            last = np.array(slopes[-3:])  # (3 steps, 2 sides, rows)
-            moved |= np.all(last[-1] != 0, axis=0)
+        @functools.cache  # the same steps serve all rows
+        def slopes(k: int) -> Any:
+            right, left = self.change(steps[k] * direction), self.change(-steps[k] * direction)
+            return np.stack([right[0], -left[0], np.maximum(right[1], left[1])]) / steps[k]
+
+        found = []
+        for row, parts in enumerate(self.gradients[:, group] * mixture):
+            # A mixture must be as exact as its smallest part alone would have to be: nothing hides behind a large part.
+            least = np.inf if len(group) == 1 else np.min(np.abs(parts), initial=np.inf)
+            g, d = float(np.sum(parts)), self.settle((slopes(k)[:, row] for k in range(len(steps))), least)
+            if isinstance(d, str) or not abs(g - d) <= self.tolerance(d, least):
+                found.append(self.described(group[0], row, g, d))
+        return found
+
+    def tolerance(self, slope: float, least: float) -> float:
+        """By how much a gradient may differ from ``slope``, or from ``least`` if that is smaller."""
+        return self.atol + self.rtol * min(abs(slope), least)
+
+    def settle(self, slopes: Iterable[Any], least: float) -> float | str:
+        """The slope that the differences settle on as the step shrinks, or why there is none.
+
+        ``slopes`` has for each step those to the right and to the left, and how much of them may be rounding.
+        """
+        last: list[Any] = []
+        kinks, both_moved = 0, False
+        for right, left, rounding in slopes:
+            last = [*last[-2:], (right, left)]
+            both_moved = both_moved or (right != 0 and left != 0)
             if len(last) < 3:
                 continue
             central = np.mean(last, axis=1)  # (f(x + h) - f(x - h)) / 2h
-            allowed = self.atol + self.rtol * np.minimum(least, np.abs(central[1]))
-            noise = ROUNDING * self.sizes / h
-            # What curvature does to the gap between the two sides is proportional to h: without it, the kink remains.
-            gap = last[:, 0] - last[:, 1]
+            tolerance = self.tolerance(central[1], least)
+            steady = np.ptp(central) <= tolerance / 2 and rounding <= tolerance
+            # What curvature does to the gap between the two sides is proportional to h; less that, a kink's remains.
+            gap = np.subtract(*np.transpose(last))
             before, now = np.abs(4 * gap[1:] - gap[:-1]) / 3
             # No change at all, where larger steps changed something on both sides, is rounding, not a slope of zero.
-            lost = moved & np.all(last == 0, axis=(0, 1))
-            steady = (np.ptp(central, axis=0) <= allowed / 2) & (noise <= allowed) & ~lost
-            new = steady & (now <= np.maximum(allowed, 0.7 * before)) & ~smooth
-            slope[new], tolerance[new] = central[1][new], allowed[new]
-            smooth |= new
-            kink |= (np.abs(now - before) <= 0.1 * now) & (now > np.maximum(allowed, 50 * noise))
-            if np.all(smooth):
+            lost = both_moved and not np.any(last)
+            if steady and now <= max(tolerance, 0.7 * before) and not lost:
+                return float(central[1])
+            kinks += abs(now - before) <= 0.1 * now and now > max(tolerance, 50 * rounding)
+            if kinks == 6:  # still there at a thousandth of the step where it was first seen
                 break
-        return slope, tolerance, smooth, kink & ~smooth, np.all(np.isfinite(last), axis=(0, 1))
+        if kinks:
+            return KINK
+        return JUMP if np.all(np.isfinite(last)) else UNDEFINED
 
-    def described(self, i: int, row: int, found: _Found) -> tuple[float, str]:
-        """By how much an element is wrong, and the message that says so."""
+    def described(self, i: int, row: int, g: float, d: float | str) -> tuple[float, str]:
+        """How far the gradient of element i is off, and the message that says so."""
         argument, index = self.place(i)
-        g, slope = found.gradient[row], found.slope[row]
-        text = (
-            f"the derivative of {self.rows[row]} with respect to {argument}{f', element {list(index)}' if index else ''}, "
-            f"is {g:.8g} by backward()"
-        )
-        if found.smooth[row]:
-            off = abs(g - slope)
-            return (off if off == off else np.inf), f"{text} but {slope:.8g} by finite differences: off by {off:.3g}"
-        if found.kink[row]:
-            return np.inf, f"{text}, at a kink"
-        if not found.finite[row]:
-            return -1, f"{text}, and the function is NaN or infinite next to it, so there is nothing to compare it with"
-        return -1, (
-            f"{text}, and finite differences settle on no value to compare it with: the function jumps or is infinitely "
-            "steep there, or its rounding errors hide the slope (then take a larger eps, or atol)"
-        )
+        element = f"{argument}, element {list(index)}," if index else argument
+        text = f"the derivative of {self.rows[row]} with respect to {element} is {g:.8g} by backward()"
+        if isinstance(d, str):
+            return (-1, KINK) if d == KINK and np.isfinite(g) else (0, f"{text}, but {d}")
+        off = abs(g - d) if np.isfinite(g) else np.inf
+        return off, f"{text}, but {d:.8g} by finite differences: off by {off:.3g}"
 
     def place(self, i: int) -> tuple[str, tuple[int, ...]]:
         """The name of the argument that element i of x belongs to, and its index there."""
@@ -325,5 +328,5 @@ class _Check:
 
 
 def _random(rng: np.random.Generator, shape: tuple[int, ...]) -> Any:
-    """Random numbers of both signs, none near zero and hardly two the same."""
+    """Random numbers of both signs, none near zero."""
     return np.asarray(rng.uniform(0.5, 1.5, shape) * rng.choice([-1, 1], shape))
