@@ -697,3 +697,25 @@ def test_a_tensor_of_tensors_would_lose_their_history():
 def test_a_computed_tensor_is_not_copied_with_its_graph():
     with pytest.raises(GraphError, match="detach"):
         copy.deepcopy(Tensor(2.0, requires_grad=True) * 2)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [lambda x: np.concatenate([x, x]), lambda x: np.stack([x, x]), lambda x: np.split(x * 1, 2)[0], np.cumsum],
+    ids=["concatenate", "stack", "split", "cumsum"],
+)
+def test_a_change_of_values_that_no_rule_reads_does_no_harm(function):
+    x = leaf([1.0, 2.0])
+    result = function(x)
+    loss = result.sum()
+    with tg.no_grad():
+        x -= 1
+        result -= 1
+    loss.backward()
+    assert x.grad.shape == (2,)
+
+
+def test_lists_of_hundreds_of_tensors():
+    tensors = [leaf(float(i)) for i in range(300)]
+    (np.stack(tensors) * np.arange(300)).sum().backward()
+    assert [t.grad.item() for t in tensors] == list(range(300))

@@ -5,7 +5,7 @@ The gradient of a reduction goes back to every element that took part: `spread` 
 
 import numpy as np
 
-from tinygrad_opt.rules.registry import defvjp, primitive
+from tinygrad_opt.rules.registry import defvjp, primitive, unread_inputs
 
 
 @primitive
@@ -113,6 +113,7 @@ def _running(rule):
             return np.reshape(rule(g, out, np.ravel(x), 0), x.shape)
         return rule(g, out, x, axis)
 
+    flat_or_not.unread = unread_inputs(rule, 1)  # type: ignore[attr-defined]
     return flat_or_not
 
 
@@ -129,10 +130,21 @@ def _running_product_rule(g, out, x, axis):
 
 
 def _running_extreme_rule(g, out, x, axis=0):
+    """A result goes back to the elements seen so far that equal it, in equal parts; equal results are neighbours."""
     g, out, x = (np.moveaxis(a, axis, -1) for a in (g, out, x))
-    holders = np.equal(out[..., :, None], x[..., None, :]) & np.tri(x.shape[-1], dtype=bool)  # [k, i]: i holds record k
-    share = holders / np.sum(holders, axis=-1, keepdims=True)  # elements that tie share equally
-    return np.moveaxis(np.sum(g[..., :, None] * share, axis=-2), -1, axis)
+    if x.size == 0:
+        return np.moveaxis(g, -1, axis)
+    n, here, equal = x.shape[-1], np.equal(x, out), np.equal(out[..., 1:], out[..., :-1])
+    edge = np.zeros((*x.shape[:-1], 1), bool)
+    place = np.arange(n)
+    first = np.maximum.accumulate(np.where(np.concatenate([edge, equal], -1), 0, place), axis=-1)
+    after = np.minimum.accumulate(np.where(np.concatenate([equal, edge], -1), n, place + 1)[..., ::-1], axis=-1)[
+        ..., ::-1
+    ]
+    seen = np.cumsum(here, axis=-1)
+    ties = seen - np.take_along_axis(seen, first, -1) + 1
+    tails = np.concatenate([_tail_sums(g / ties, -1), np.zeros(edge.shape, g.dtype)], -1)
+    return np.moveaxis(np.where(here, tails[..., :-1] - np.take_along_axis(tails, after, -1), 0), -1, axis)
 
 
 defvjp(np.cumsum, _running(lambda g, _out, _x, axis: _tail_sums(g, axis)))

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 Rule = Callable[..., Any]
-MOST_ARGUMENTS = 64  # of a rule with *args
+MOST_ARGUMENTS = 64  # of a function whose rules, one per input, have *args
 
 
 class Op:
@@ -44,9 +44,11 @@ class Op:
         given = [_Parameters(rule, skip=2) for rule in rules if rule is not None]
         if each is not None:
             given.append(_Parameters(each, skip=3))
-        self.positional = min(len(p.positional) if p.star is None else MOST_ARGUMENTS for p in given)
-        options = (None,) * (self.positional - len(rules))
-        self.rules: Any = rules + options if each is None else _RulePerPosition(each)  # one per positional argument
+        most = MOST_ARGUMENTS if each is None else sys.maxsize
+        self.positional = min(len(p.positional) if p.star is None else most for p in given)
+        self.rules: Any = _RulePerPosition(each) if each is not None else None  # one per positional argument
+        if each is None:
+            self.rules = rules + (None,) * (self.positional - len(rules))
         self.options = None if any(p.any_keyword for p in given) else frozenset.intersection(*(p.names for p in given))
         self.plain_options = (self.options or frozenset()) - {"order"}
         self.lists = [i for p in given for i, name in enumerate(p.positional) if name in ("arrays", "_arrays")]
@@ -190,6 +192,12 @@ def composite(*functions: Callable[..., Any]) -> Callable[[Rule], Rule]:
         return implementation
 
     return register
+
+
+def reads_shapes_only(rule: Rule) -> Rule:
+    """Mark a rule that hands its first input on to others, of which none reads more than shapes and dtypes."""
+    rule.unread = {-1, 0}  # type: ignore[attr-defined]
+    return rule
 
 
 def unread_inputs(rule: Rule, count: int) -> set[int]:

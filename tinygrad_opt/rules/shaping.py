@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tinygrad_opt.rules.registry import defvjp, primitive
+from tinygrad_opt.rules.registry import defvjp, primitive, reads_shapes_only
 
 # Shape ---------------------------------------------------------------------------------------------------------------
 
@@ -55,8 +55,10 @@ def unpack(bundle, position):
 defvjp(pack, each=lambda position, g, _out, *_arrays: g[position])
 defvjp(
     unpack,
-    lambda g, _out, bundle, position: Bundle(
-        g if i == position else np.zeros(array.shape, array.dtype) for i, array in enumerate(bundle)
+    reads_shapes_only(
+        lambda g, _out, bundle, position: Bundle(
+            g if i == position else np.zeros(array.shape, array.dtype) for i, array in enumerate(bundle)
+        )
     ),
 )
 
@@ -76,10 +78,10 @@ def _pieces(g, arrays, axis):
     return Bundle(np.reshape(piece, a.shape) for piece, a in zip(pieces, arrays, strict=True))
 
 
-defvjp(np.concatenate, lambda g, _out, arrays, axis=0: _pieces(g, arrays, axis))
+defvjp(np.concatenate, reads_shapes_only(lambda g, _out, arrays, axis=0: _pieces(g, arrays, axis)))
 defvjp(
     np.stack,
-    lambda g, _out, arrays, axis=0: Bundle(np.moveaxis(g, axis, 0)[i] for i in range(len(arrays))),
+    reads_shapes_only(lambda g, _out, arrays, axis=0: Bundle(np.moveaxis(g, axis, 0)[i] for i in range(len(arrays)))),
 )
 
 # Picking -------------------------------------------------------------------------------------------------------------
