@@ -301,11 +301,9 @@ class _Check:
             lost = both_moved and not np.any(last)
             if steady and now <= max(tolerance, 0.7 * before) and not lost:
                 return float(central[1])
-            kinks += abs(now - before) <= 0.1 * now and now > max(tolerance, 50 * rounding)
-            if kinks == 6:  # still there at a thousandth of the step where it was first seen
-                break
-        if kinks:
-            return KINK
+            kinks = kinks + 1 if abs(now - before) <= 0.1 * now and now > max(tolerance, 50 * rounding) else 0
+            if kinks == 6:  # the same gap all the way from a step h to h / 1000: neither rounding nor a sharp bend
+                return KINK
         return JUMP if np.all(np.isfinite(last)) else UNDEFINED
 
     def described(self, i: int, row: int, g: float, d: float | str) -> tuple[float, str]:
