@@ -339,3 +339,41 @@ def test_methods_are_those_of_ndarray(name, args):
     result = getattr(Tensor(array, requires_grad=True), name)(*args)
     np.testing.assert_array_equal(result.data, getattr(array, name)(*args))
     assert result.requires_grad
+
+
+def test_attributes_of_arrays_that_tensors_lack_are_explained():
+    t = Tensor([[2.0, 1.0]])
+    for name, hint in [("sort", r"np\.sort\(t\)"), ("partition", r"np\.partition\(t\)"), ("fill", r"t\.data\.fill")]:
+        with pytest.raises(AttributeError, match=hint):
+            getattr(t, name)
+    with pytest.raises(AttributeError, match=r"no attribute 'sorted'$"):
+        t.sorted  # noqa: B018
+    assert not hasattr(t, "__array_interface__")
+
+
+def test_methods_take_ndarrays_options():
+    x = np.arange(6.0).reshape(2, 3)
+    t = Tensor(x, requires_grad=True)
+    for call in (
+        lambda a: a.reshape((3, 2), order="F"),
+        lambda a: a.ravel("F"),
+        lambda a: a.flatten(order="F"),
+        lambda a: a.take([7], mode="wrap"),
+        lambda a: a.compress([True, False], axis=0),
+        lambda a: a.conj(),
+        lambda a: a.mT,
+        lambda a: a.astype("float32", copy=False),
+    ):
+        np.testing.assert_array_equal(call(t).detach(), call(x), strict=True)
+        assert call(t).requires_grad
+    assert t.item(1, 2) == 5
+    assert Tensor([1.0, 3.0]).searchsorted(2.0) == 1
+
+
+def test_divmod_and_round():
+    t = Tensor([-3.5, 5.25], requires_grad=True)
+    quotient, remainder = divmod(t, 2.0)
+    remainder.sum().backward()
+    np.testing.assert_array_equal(quotient.detach(), [-2, 2])
+    np.testing.assert_array_equal(t.grad, [1, 1])
+    assert [np.asarray(part.detach()).tolist() for part in divmod(7.0, t)] == [[-2.0, 1.0], [0.0, 1.75]]

@@ -284,27 +284,29 @@ class _Check:
 
         ``slopes`` has for each step those to the right and to the left, and how much of them may be rounding.
         """
-        last: list[Any] = []
+        window: list[Any] = []
         kinks, both_moved = 0, False
         for right, left, rounding in slopes:
-            last = [*last[-2:], (right, left)]
+            window = [*window[-2:], (right, left, rounding)]
             both_moved = both_moved or (right != 0 and left != 0)
-            if len(last) < 3:
+            if len(window) < 3:
                 continue
-            central = np.mean(last, axis=1)  # (f(x + h) - f(x - h)) / 2h
+            rights, lefts, roundings = np.transpose(window)  # at three steps
+            central = (rights + lefts) / 2  # (f(x + h) - f(x - h)) / 2h
             tolerance = self.tolerance(central[1], least)
-            steady = np.ptp(central) <= tolerance / 2 and rounding <= tolerance
+            steady = np.ptp(central) <= tolerance / 2 and np.max(roundings) <= tolerance
             # What curvature does to the gap between the two sides is proportional to h; less that, a kink's remains.
-            gap = np.subtract(*np.transpose(last))
+            gap = rights - lefts
             before, now = np.abs(4 * gap[1:] - gap[:-1]) / 3
             # No change at all, where larger steps changed something on both sides, is rounding, not a slope of zero.
-            lost = both_moved and not np.any(last)
+            lost = both_moved and not np.any([rights, lefts])
             if steady and now <= max(tolerance, 0.7 * before) and not lost:
                 return float(central[1])
-            kinks = kinks + 1 if abs(now - before) <= 0.1 * now and now > max(tolerance, 50 * rounding) else 0
+            clear = now > max(tolerance, 50 * np.max(roundings))
+            kinks = kinks + 1 if clear and abs(now - before) <= 0.1 * now else 0
             if kinks == 6:  # the same gap all the way from a step h to h / 1000: neither rounding nor a sharp bend
                 return KINK
-        return JUMP if np.all(np.isfinite(last)) else UNDEFINED
+        return JUMP if np.all(np.isfinite(window)) else UNDEFINED
 
     def described(self, i: int, row: int, g: float, d: float | str) -> tuple[float, str]:
         """How far the gradient of element i is off, and the message that says so."""

@@ -209,6 +209,19 @@ class Tensor:
         """The Tensor with its axes reversed."""
         return self.transpose()
 
+    @property
+    def mT(self) -> Tensor:
+        """Each matrix (the last two axes) transposed."""
+        return self.swapaxes(-1, -2)
+
+    def __getattr__(self, name: str) -> Any:
+        message = f"a Tensor has no attribute {name!r}"
+        if hasattr(np.ndarray, name) and not name.startswith("_"):
+            function = getattr(np, name, None)
+            known = function in TABLE or function in COMPOSITES
+            message += f": use np.{name}(t)" if known else f"; its array has, without a gradient: use t.data.{name}"
+        raise AttributeError(message, name=name, obj=self)
+
     def __len__(self) -> int:
         return len(self._data)
 
@@ -263,8 +276,10 @@ class Tensor:
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
         return np.array(self.numpy(), dtype=dtype, copy=copy)
 
-    def item(self) -> Any:
-        """The one element as a Python number; raises ValueError when there are several."""
+    def item(self, *index: Any) -> Any:
+        """The one element, or that at ``index``, as a Python number; raises ValueError when there are several."""
+        if index:
+            return self._data.item(*index)
         if self.size != 1:
             raise ValueError(f"item() needs a Tensor of one element; this one has shape {self.shape}")
         return self._data.item()
@@ -402,6 +417,12 @@ class Tensor:
 
     def __getitem__(self, index: Any) -> Tensor:
         return apply(shaping.getitem, (self, _unwrap(index)))
+
+    def __divmod__(self, other: Any) -> Any:
+        return call(np.divmod, (self, other), {})
+
+    def __rdivmod__(self, other: Any) -> Any:
+        return call(np.divmod, (other, self), {})
 
     # Piecewise constant operators and comparisons give plain arrays.
 
@@ -570,6 +591,14 @@ class Tensor:
         """``np.any``: a plain array."""
         return self._data.any(axis=axis, keepdims=keepdims)
 
+    def argpartition(self, kth: Any, axis: int | None = -1) -> Any:
+        """``np.argpartition``: a plain array."""
+        return self._data.argpartition(kth, axis=axis)
+
+    def searchsorted(self, v: Any, side: Any = "left", sorter: Any = None) -> Any:
+        """``np.searchsorted``: a plain array."""
+        return self._data.searchsorted(_unwrap(v), side=side, sorter=sorter)
+
     def nonzero(self) -> Any:
         """``np.nonzero``: plain arrays."""
         return self._data.nonzero()
@@ -578,9 +607,11 @@ class Tensor:
         """``np.round``: a plain array."""
         return self._data.round(decimals)
 
-    def reshape(self, *shape: Any) -> Tensor:
+    def reshape(self, *shape: Any, order: str = "C") -> Tensor:
         """``np.reshape``; the shape as one tuple or as several integers."""
-        return apply(np.reshape, (self, _one_tuple(shape)))
+        if order == "C":
+            return apply(np.reshape, (self, _one_tuple(shape)))
+        return apply(np.reshape, (self, _one_tuple(shape)), {"order": order})
 
     def transpose(self, *axes: Any) -> Tensor:
         """``np.transpose``; the axes as one tuple or as several integers, reversed when there are none."""
@@ -594,13 +625,13 @@ class Tensor:
         """``np.squeeze``."""
         return apply(np.squeeze, (self,), {"axis": axis})
 
-    def ravel(self) -> Tensor:
+    def ravel(self, order: str = "C") -> Tensor:
         """``np.ravel``."""
-        return apply(np.ravel, (self,))
+        return apply(np.ravel, (self,), {"order": order})
 
-    def flatten(self) -> Tensor:
+    def flatten(self, order: str = "C") -> Tensor:
         """``np.ravel``: a Tensor is not changed in place, so no copy is needed."""
-        return apply(np.ravel, (self,))
+        return apply(np.ravel, (self,), {"order": order})
 
     def clip(self, min: Any = None, max: Any = None) -> Tensor:
         """``np.clip``."""
@@ -622,14 +653,26 @@ class Tensor:
         """``np.dot``."""
         return apply(np.dot, (self, other))
 
-    def take(self, indices: Any, axis: int | None = None) -> Tensor:
+    def compress(self, condition: Any, axis: int | None = None) -> Tensor:
+        """``np.compress``."""
+        return apply(np.compress, (condition, self), {"axis": axis})
+
+    def conj(self) -> Tensor:
+        """``np.conjugate``: the same values, for they are real."""
+        return apply(np.conjugate, (self,))
+
+    conjugate = conj
+
+    def take(self, indices: Any, axis: int | None = None, *, mode: str = "raise") -> Tensor:
         """``np.take``: the elements (or slices along ``axis``) at ``indices``."""
+        if mode != "raise":
+            return apply(np.take, (self, indices), {"axis": axis, "mode": mode})
         source = self.ravel() if axis is None else self
         before = np.lib.array_utils.normalize_axis_index(axis or 0, source.ndim)
         return source[(slice(None),) * before + (np.asarray(_unwrap(indices)),)]
 
-    def astype(self, dtype: npt.DTypeLike) -> Tensor:
-        """The values in another dtype; the gradient comes back in this one's."""
+    def astype(self, dtype: npt.DTypeLike, *, copy: bool = True) -> Tensor:
+        """The values in another dtype (always a copy); the gradient comes back in this one's."""
         return apply(elementwise.astype, (self, np.dtype(dtype)))
 
     def copy(self) -> Tensor:

@@ -80,3 +80,11 @@ def test_gradients_have_the_dtype_and_shape_of_their_tensors(case):
         assert gradient.dtype == np.float32
         assert gradient.shape == array.shape
         np.testing.assert_allclose(gradient, reference, rtol=2e-3, atol=2e-3)
+
+
+@every_case
+def test_float32_gives_what_numpy_gives(case):
+    """The dtype of the result from float32 is NumPy's: nothing on the way is float64 in silence."""
+    arrays = [a.astype(np.float32) for a in case.inputs]
+    plain, actual = results(case.call(*arrays)), results(case.call(*leaves(arrays, np.float32)))
+    assert [a.dtype for a in actual] == [np.asarray(p).dtype for p in plain]

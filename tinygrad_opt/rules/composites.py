@@ -116,6 +116,21 @@ def _trace(a, offset=0, axis1=0, axis2=1, dtype=None, out=None):
     return np.sum(np.diagonal(a, offset, axis1, axis2), axis=-1)
 
 
+@composite(np.linalg.trace)
+def _matrix_trace(x, /, *, offset=0, dtype=None):
+    return np.sum(np.diagonal(x, offset, -2, -1), axis=-1, dtype=dtype)
+
+
+@composite(np.linalg.diagonal)
+def _matrix_diagonal(x, /, *, offset=0):
+    return np.diagonal(x, offset, -2, -1)
+
+
+@composite(np.matrix_transpose, np.linalg.matrix_transpose)
+def _matrix_transpose(x, /):
+    return np.swapaxes(x, -1, -2)
+
+
 @composite(np.full_like)
 def _full_like(a, fill_value, dtype=None, order="K", subok=True, shape=None):
     shape, dtype = np.shape(a) if shape is None else shape, a.dtype if dtype is None else dtype
@@ -161,7 +176,7 @@ def _slopes(f, spacing, axis, edge_order):
     if n < edge_order + 1:
         raise ValueError(f"np.gradient needs {edge_order + 1} elements along axis {axis} at least; got {n}")
     h = np.diff(spacing) if np.ndim(spacing) else np.broadcast_to(spacing, (n - 1,))
-    h = np.reshape(h, (-1,) + (1,) * (np.ndim(f) - 1 - axis))
+    h = np.reshape(h, (-1,) + (1,) * (np.ndim(f) - 1 - axis)).astype(f.dtype if f.dtype.kind == "f" else float)
     a, b = h[:-1], h[1:]
     left, middle, right = _cut(f, axis, None, -2), _cut(f, axis, 1, -1), _cut(f, axis, 2, None)
     inner = -b / (a * (a + b)) * left + (b - a) / (a * b) * middle + a / (b * (a + b)) * right
@@ -219,9 +234,20 @@ def _nansum(a, axis=None, dtype=None, out=None, keepdims=False):
     return np.sum(np.where(np.isnan(a), 0, a), axis=axis, dtype=dtype, keepdims=keepdims)
 
 
+@composite(np.nanmax)
+def _nanmax(a, axis=None, out=None, keepdims=False):
+    return np.max(np.where(np.isnan(a), -np.inf, a), axis=axis, keepdims=keepdims)
+
+
+@composite(np.nanmin)
+def _nanmin(a, axis=None, out=None, keepdims=False):
+    return np.min(np.where(np.isnan(a), np.inf, a), axis=axis, keepdims=keepdims)
+
+
 @composite(np.nanmean)
 def _nanmean(a, axis=None, dtype=None, out=None, keepdims=False):
-    return np.nansum(a, axis, dtype, None, keepdims) / np.sum(np.logical_not(np.isnan(a)), axis=axis, keepdims=keepdims)
+    total = np.nansum(a, axis, dtype, None, keepdims)
+    return total / np.sum(np.logical_not(np.isnan(a)), axis=axis, keepdims=keepdims).astype(total.dtype)
 
 
 # Linear algebra -------------------------------------------------------------------------------------------------------

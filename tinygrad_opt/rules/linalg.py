@@ -52,7 +52,7 @@ for matmul in (np.matmul, np.linalg.matmul):
 
 
 def _dot_left(g, _out, x, y):
-    if x.ndim == 0 or y.ndim == 0:
+    if np.ndim(x) == 0 or np.ndim(y) == 0:
         return g * y
     if y.ndim == 1:
         return _column(g) * y
@@ -60,7 +60,7 @@ def _dot_left(g, _out, x, y):
 
 
 def _dot_right(g, out, x, y):
-    if x.ndim == 0 or y.ndim == 0:
+    if np.ndim(x) == 0 or np.ndim(y) == 0:
         return g * x
     return x.T @ g if x.ndim == 2 >= y.ndim else _tensordot_right(g, out, x, y, (-1, -min(y.ndim, 2)))
 

@@ -67,3 +67,9 @@ GAPS = np.array([[0.0, np.nan, 0.0], [np.nan, np.nan, 0.0]])
 for function in (np.nansum, np.nanmean):
     case(function, "all", lambda x, f=function: f(x + GAPS), (2, 3))
     case(function, "rows", lambda x, f=function: f(x + GAPS, axis=1, keepdims=True), (2, 3))
+
+GAPS = np.array([[np.nan, 0.0, 0.0], [0.0, 0.0, np.nan]])
+for function in (np.nanmax, np.nanmin):
+    variants(function, (2, 3), (), (0,), (-1,), {"keepdims": True}, {"axis": (0, 1)})
+    case(function, "gaps", lambda x, f=function: f(x + GAPS, axis=1), (2, 3))
+    case(function, "by keyword", lambda x, f=function: f(a=x + GAPS, axis=0), (2, 3))

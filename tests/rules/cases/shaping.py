@@ -137,3 +137,8 @@ for f, options in [
     variants(np.gradient, f, *options)
 case(np.gradient, "uneven, both ends parabolas", lambda x: np.gradient(x, TIMES, axis=0, edge_order=2), (4, 3))
 case(np.gradient, "differentiable spacing", lambda x, h: np.gradient(x, h), (4,), np.array(0.7))
+
+for function in (np.linalg.trace, np.linalg.diagonal):
+    variants(function, (2, 3, 3), (), {"offset": 1}, {"offset": -1})
+for function in (np.matrix_transpose, np.linalg.matrix_transpose):
+    variants(function, (2, 3, 4), ())
