@@ -377,3 +377,33 @@ def test_divmod_and_round():
     np.testing.assert_array_equal(quotient.detach(), [-2, 2])
     np.testing.assert_array_equal(t.grad, [1, 1])
     assert [np.asarray(part.detach()).tolist() for part in divmod(7.0, t)] == [[-2.0, 1.0], [0.0, 1.75]]
+
+
+def test_reductions_take_ndarrays_arguments_in_its_order():
+    x = np.arange(6.0).reshape(2, 3)
+    t = Tensor(x, requires_grad=True)
+    for call in (
+        lambda a: a.sum(0, None, None, True),
+        lambda a: a.mean(1, float),
+        lambda a: a.prod((0, 1), None, None, True),
+        lambda a: a.max(0, None, True),
+        lambda a: a.min(-1, None),
+        lambda a: a.var(0, None, None, 1),
+        lambda a: a.std(0, None, None, 1, True),
+        lambda a: a.cumsum(0, float),
+        lambda a: a.cumprod(1, None),
+    ):
+        np.testing.assert_allclose(call(t).detach(), call(x), rtol=1e-15, strict=True)
+        assert call(t).requires_grad
+    with pytest.raises(MissingRuleError, match="out="):
+        t.sum(0, None, np.zeros(3))
+    with pytest.raises(MissingRuleError, match="out="):
+        np.take(t, [0], 0, np.zeros((1, 3)))
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("function", [np.var, np.std])
+def test_no_degrees_of_freedom_give_no_number(function):
+    t = Tensor([1.0, 2.0], requires_grad=True)
+    function(t, ddof=2).backward()
+    assert not np.any(np.isfinite(t.grad))

@@ -533,43 +533,49 @@ class Tensor:
                 "tg.no_grad(), or write w = w - ... to compute a new Tensor"
             )
 
-    # ndarray's methods -----------------------------------------------------------------------------------------------
+    # ndarray's methods, with its arguments in its order (out is refused: a gradient would get lost) -------------------
 
-    def sum(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    def sum(self, axis: Axis = None, dtype: Any = None, out: None = None, keepdims: bool = False) -> Tensor:
         """``np.sum``."""
-        return apply(np.sum, (self,), {"axis": axis, "keepdims": keepdims})
+        return apply(np.sum, (self,), {"axis": axis, "keepdims": keepdims} | _given(dtype=dtype, out=out))
 
-    def mean(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    def mean(self, axis: Axis = None, dtype: Any = None, out: None = None, keepdims: bool = False) -> Tensor:
         """``np.mean``."""
-        return apply(np.mean, (self,), {"axis": axis, "keepdims": keepdims})
+        return apply(np.mean, (self,), {"axis": axis, "keepdims": keepdims} | _given(dtype=dtype, out=out))
 
-    def var(self, axis: Axis = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
+    def var(
+        self, axis: Axis = None, dtype: Any = None, out: None = None, ddof: float = 0, keepdims: bool = False
+    ) -> Tensor:
         """``np.var``."""
-        return apply(np.var, (self,), {"axis": axis, "ddof": ddof, "keepdims": keepdims})
+        options = {"axis": axis, "ddof": ddof, "keepdims": keepdims} | _given(dtype=dtype, out=out)
+        return apply(np.var, (self,), options)
 
-    def std(self, axis: Axis = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
+    def std(
+        self, axis: Axis = None, dtype: Any = None, out: None = None, ddof: float = 0, keepdims: bool = False
+    ) -> Tensor:
         """``np.std``."""
-        return apply(np.std, (self,), {"axis": axis, "ddof": ddof, "keepdims": keepdims})
+        options = {"axis": axis, "ddof": ddof, "keepdims": keepdims} | _given(dtype=dtype, out=out)
+        return apply(np.std, (self,), options)
 
-    def prod(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    def prod(self, axis: Axis = None, dtype: Any = None, out: None = None, keepdims: bool = False) -> Tensor:
         """``np.prod``."""
-        return apply(np.prod, (self,), {"axis": axis, "keepdims": keepdims})
+        return apply(np.prod, (self,), {"axis": axis, "keepdims": keepdims} | _given(dtype=dtype, out=out))
 
-    def max(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    def max(self, axis: Axis = None, out: None = None, keepdims: bool = False) -> Tensor:
         """``np.max``; elements that tie share the gradient equally."""
-        return apply(np.max, (self,), {"axis": axis, "keepdims": keepdims})
+        return apply(np.max, (self,), {"axis": axis, "keepdims": keepdims} | _given(out=out))
 
-    def min(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    def min(self, axis: Axis = None, out: None = None, keepdims: bool = False) -> Tensor:
         """``np.min``; elements that tie share the gradient equally."""
-        return apply(np.min, (self,), {"axis": axis, "keepdims": keepdims})
+        return apply(np.min, (self,), {"axis": axis, "keepdims": keepdims} | _given(out=out))
 
-    def cumsum(self, axis: int | None = None) -> Tensor:
+    def cumsum(self, axis: int | None = None, dtype: Any = None, out: None = None) -> Tensor:
         """``np.cumsum``."""
-        return apply(np.cumsum, (self,), {"axis": axis})
+        return apply(np.cumsum, (self,), {"axis": axis} | _given(dtype=dtype, out=out))
 
-    def cumprod(self, axis: int | None = None) -> Tensor:
+    def cumprod(self, axis: int | None = None, dtype: Any = None, out: None = None) -> Tensor:
         """``np.cumprod``."""
-        return apply(np.cumprod, (self,), {"axis": axis})
+        return apply(np.cumprod, (self,), {"axis": axis} | _given(dtype=dtype, out=out))
 
     def argmax(self, axis: int | None = None, keepdims: bool = False) -> Any:
         """``np.argmax``: a plain array."""
@@ -663,10 +669,10 @@ class Tensor:
 
     conjugate = conj
 
-    def take(self, indices: Any, axis: int | None = None, *, mode: str = "raise") -> Tensor:
+    def take(self, indices: Any, axis: int | None = None, out: None = None, mode: str = "raise") -> Tensor:
         """``np.take``: the elements (or slices along ``axis``) at ``indices``."""
-        if mode != "raise":
-            return apply(np.take, (self, indices), {"axis": axis, "mode": mode})
+        if mode != "raise" or out is not None:
+            return apply(np.take, (self, indices), {"axis": axis, "mode": mode} | _given(out=out))
         source = self.ravel() if axis is None else self
         before = np.lib.array_utils.normalize_axis_index(axis or 0, source.ndim)
         return source[(slice(None),) * before + (np.asarray(_unwrap(indices)),)]
@@ -870,6 +876,11 @@ def _unwrap(value: Any) -> Any:
 
 def _in_graph(value: Any) -> bool:
     return isinstance(value, Tensor) and value._node is not None
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """The options that are not None."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _one_tuple(values: tuple[Any, ...]) -> Any:

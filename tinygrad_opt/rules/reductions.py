@@ -48,14 +48,14 @@ def _deviation(x, axis):
 defvjp(
     np.var,
     lambda g, _out, x, axis=None, dtype=None, *, ddof=0, keepdims=False: (
-        spread(g, x.shape, axis, keepdims) * (2 / (_count(x.size, _out.size) - ddof)) * _deviation(x, axis)
+        spread(2 * g / (_count(x.size, _out.size) - ddof), x.shape, axis, keepdims) * _deviation(x, axis)
     ),
 )
 defvjp(
     np.std,  # at a standard deviation of 0 the subgradient is 0
     lambda g, out, x, axis=None, dtype=None, *, ddof=0, keepdims=False: (
-        spread(g / np.where(out == 0, 1, out), x.shape, axis, keepdims)
-        * (_deviation(x, axis) / (_count(x.size, out.size) - ddof))
+        spread(g / np.where(out == 0, 1, out) / (_count(x.size, out.size) - ddof), x.shape, axis, keepdims)
+        * _deviation(x, axis)
     ),
 )
 

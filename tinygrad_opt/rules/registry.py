@@ -44,14 +44,18 @@ class Op:
         given = [_Parameters(rule, skip=2) for rule in rules if rule is not None]
         if each is not None:
             given.append(_Parameters(each, skip=3))
-        most = MOST_ARGUMENTS if each is None else sys.maxsize
-        self.positional = min(len(p.positional) if p.star is None else most for p in given)
+        self.positional = min(len(p.positional) if p.star is None else self._most() for p in given)
         self.rules: Any = _RulePerPosition(each) if each is not None else None  # one per positional argument
         if each is None:
             self.rules = rules + (None,) * (self.positional - len(rules))
         self.options = None if any(p.any_keyword for p in given) else frozenset.intersection(*(p.names for p in given))
         self.plain_options = (self.options or frozenset()) - {"order"}
         self.lists = [i for p in given for i, name in enumerate(p.positional) if name in ("arrays", "_arrays")]
+
+    def _most(self) -> int:
+        """How many positional arguments rules with *args take: one in the place of ``out`` is not for them."""
+        names = list(self.parameters)
+        return sys.maxsize if self.each is not None else names.index("out") if "out" in names else MOST_ARGUMENTS
 
     @functools.cached_property
     def parameters(self) -> dict[str, Any]:
