@@ -142,6 +142,63 @@ def test_a_wrong_second_derivative_passes_at_first_order_only():
         gradcheck(f, VECTOR, order=2)
 
 
+def test_second_order_checks_the_upstream_gradient_too():
+    f = planted(lambda x: x**2, lambda g, out, x: 2 * x * (g if isinstance(g, np.ndarray) else Tensor(g.data)))
+    assert gradcheck(f, VECTOR)
+    with pytest.raises(GradcheckError, match=r"order 2: .* the upstream gradient of the result"):
+        gradcheck(f, VECTOR, order=2)
+
+
+def test_a_rule_that_is_wrong_only_with_create_graph_is_found():
+    f = planted(np.sin, lambda g, out, x: g * np.cos(x) * (1.5 if isinstance(x, Tensor) else 1))
+    assert gradcheck(f, VECTOR)
+    with pytest.raises(GradcheckError, match=r"order 1: .*with create_graph=True"):
+        gradcheck(f, VECTOR, order=2)
+
+
+def test_a_rule_that_sums_over_too_much_is_found():
+    f = planted(lambda x, b: x + b, lambda g, out, x, b: g, lambda g, out, x, b: np.sum(g) + 0 * b)
+    with pytest.raises(GradcheckError, match="argument 1, element"):
+        gradcheck(f, MATRIX, VECTOR)
+    g = planted(lambda x, b: x + b, lambda g, out, x, b: g, lambda g, out, x, b: np.sum(g, axis=1))
+    with pytest.raises(GradcheckError, match="argument 1, element"):
+        gradcheck(g, MATRIX, VECTOR)
+
+
+def test_the_wrong_result_is_named():
+    f = planted(lambda x: x * x, lambda g, out, x: g * x)
+    with pytest.raises(GradcheckError, match=r"of the result\['b'\]\[1\] with respect to argument 0 is"):
+        gradcheck(lambda x: {"a": np.sin(x), "b": [x, f(x)]}, 2.0)
+
+
+def test_results_that_are_right_alone_and_wrong_together_are_found():
+    def wrong_together(g, out, x):
+        return g[0] * np.cos(x) - g[1] * np.sin(x) + 0.1 * g[0] * g[1]
+
+    f = planted(lambda x: (np.sin(x), np.cos(x)), wrong_together)
+    with pytest.raises(GradcheckError, match="all results together"):
+        gradcheck(f, 0.3)
+
+
+def test_a_small_gradient_does_not_hide_behind_large_ones():
+    wrong = np.ones(1500)
+    wrong[1000] = 1.01
+    f = planted(lambda x: x**3, lambda g, out, x: g * 3 * x**2 * wrong)
+    x = np.where(np.arange(1500) % 7, 1.0, 1e4) * (1.1 + np.sin(np.arange(1500)) ** 2)
+    assert 1000 % 7
+    with pytest.raises(GradcheckError, match=r"element \[1000\]"):
+        gradcheck(f, x)
+
+
+def test_a_missing_gradient_is_not_excused_by_noise():
+    """A function in float32, and one with large rounding errors: no slope can be told, so nothing passes."""
+    for forward in (lambda x: np.float64(np.float32(x) + np.float32(100)), lambda x: (x + 1e10) - 1e10):
+        f = planted(forward, lambda g, out, x: 0 * g)
+        for point in RNG.normal(size=30):
+            with pytest.raises(GradcheckError):
+                gradcheck(f, point)
+
+
 def test_only_the_wrong_argument_is_named():
     f = planted(lambda x, y: x * y, lambda g, out, x, y: g * y, lambda g, out, x, y: g * y)
     with pytest.raises(GradcheckError, match="argument 1"):
@@ -173,6 +230,34 @@ def test_kinks_are_listed_not_compared(function, x, kinks):
     assert result.compared == len(x) - len(kinks)
 
 
+def test_kinks_are_left_out_of_the_second_order_too():
+    result = gradcheck(lambda x: F.relu(x) * np.exp(np.roll(x, 1)), np.array([-1.0, 0.0, 1e-9, 2.0, 0.5]), order=2)
+    assert result
+    assert {index for _, index in result.kinks} == {(1,), (2,)}
+    assert result.compared == 3 + 3 + 5  # the elements, the elements again, the upstream gradients
+
+
+def test_kinks_in_a_large_input():
+    x = np.where(np.arange(2000) % 100, RNG.normal(size=2000), 0)
+    result = gradcheck(np.abs, x)
+    assert result
+    assert [index for _, index in result.kinks] == [(i,) for i in range(0, 2000, 100)]
+    assert result.compared == 1980
+
+
+def test_a_kink_beside_large_numbers_is_no_flat_spot():
+    assert gradcheck(lambda x: np.abs(x) + 1e6, np.zeros(1)).kinks
+    with pytest.raises(GradcheckError, match="larger eps"):
+        gradcheck(lambda x: np.abs(x) + 1e8, np.zeros(1))
+    assert gradcheck(lambda x: np.abs(x) + 1e8, np.zeros(1), eps=1e-3).kinks
+
+
+def test_a_kink_without_a_number_for_a_gradient_is_wrong():
+    f = planted(np.abs, lambda g, out, x: g * x / out)
+    with np.errstate(invalid="ignore"), pytest.raises(GradcheckError, match=r"nan by backward.*kink"):
+        gradcheck(f, np.array([0.0, 1.0]))
+
+
 def test_a_kink_does_not_excuse_a_wrong_rule_elsewhere():
     f = planted(np.abs, lambda g, out, x: -g * np.sign(x))
     with pytest.raises(GradcheckError, match=r"element \[2\]"):
@@ -197,6 +282,9 @@ def test_sharp_bends_are_not_kinks():
         (np.sqrt, 0.0, "NaN or infinite"),
         (lambda x: x * RNG.normal(), 1.0, "random"),
         (lambda x: x * np.sign(x - 1) + x.detach(), 1.0, "backward"),
+        (np.cbrt, 0.0, "infinitely steep"),
+        (lambda x: x % 1, 1.0, "jumps"),
+        (lambda x: x[x.data > 1], 1.0, "number or shape"),
     ],
 )
 def test_what_has_no_derivative_is_said(function, x, message):
@@ -210,6 +298,10 @@ def test_what_has_no_derivative_is_said(function, x, message):
         (lambda: gradcheck(np.sin, 3), TypeError, "floating-point"),
         (lambda: gradcheck(np.sin), TypeError, "no inputs"),
         (lambda: gradcheck(np.sign, 3.0), TypeError, "result is"),
+        (lambda: gradcheck(lambda x: (x, np.argmax(x)), 3.0), TypeError, r"result\[1\] is .*int64"),
+        (lambda: gradcheck(lambda x: (x, None), 3.0), TypeError, r"result\[1\] is None"),
+        (lambda: gradcheck(lambda x: [], 3.0), TypeError, "result is None"),
+        (lambda: gradcheck(np.sin, Tensor([1, 2])), TypeError, "floating-point"),
         (lambda: gradcheck(lambda x: x.astype("float32"), 3.0), TypeError, "float64"),
         (lambda: gradcheck("sin", 3.0), TypeError, "needs a function"),
         (lambda: gradcheck(np.sin, 3.0, order=0), ValueError, "order"),
@@ -220,6 +312,23 @@ def test_what_has_no_derivative_is_said(function, x, message):
 def test_wrong_use_is_refused(call, kind, message):
     with pytest.raises(kind, match=message):
         call()
+
+
+def test_an_error_of_the_function_or_of_a_rule_is_passed_on():
+    with pytest.raises(KeyError, match="gone"):
+        gradcheck(lambda t: t["gone"], {"here": 1.0})
+    f = planted(lambda x: x * 2, lambda g, out, x: np.ones(7))
+    with pytest.raises(tg.ShapeError, match=r"\(7,\)"):
+        gradcheck(f, VECTOR)
+
+
+def test_the_result_without_an_exception():
+    f = planted(lambda x: x * x, lambda g, out, x: g * x)
+    result = gradcheck(f, 3.0, raise_exception=False)
+    assert not result
+    assert "by finite differences" in result.problem
+    assert repr(result).startswith("GradcheckResult(failed: 0 elements compared; the derivative of the result")
+    assert repr(gradcheck(np.abs, np.zeros(7))).endswith("argument 0 [4], ...)")
 
 
 def test_integers_stay_constants():
