@@ -93,6 +93,16 @@ def log_softmax(x: Any, axis: int = -1) -> Tensor:
     return apply(network.log_softmax, (_input(x), axis), {})
 
 
+def logsumexp(x: Any, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Tensor:
+    """log Σ eˣ over ``axis`` (None: all elements), a smooth maximum, without overflow; its gradient is softmax.
+
+    >>> from tinygrad_opt.nn import functional as F
+    >>> F.logsumexp([[1e4, -1e4], [0.0, 0.0]], axis=1)
+    Tensor([1.00000000e+04, 6.93147181e-01])
+    """
+    return apply(network.logsumexp, (_input(x), axis, keepdims), {})
+
+
 # Losses --------------------------------------------------------------------------------------------------------------
 
 
