@@ -75,6 +75,7 @@ def gradcheck(
     checked; the rest stays constant. One tuple alone is taken as the arguments. The function returns Tensors, nested
     likewise. Each result is contracted with random numbers, drawn from ``seed``. A gradient g is right when
     |g - d| ≤ atol + rtol |d|, with d the finite difference; its steps shrink from 1000 eps max(1, |x|) until d settles.
+    (So gradients as small as atol are hardly checked: multiply the result by a large number then.)
     Where the function has a kink, at or very close to the point, the element is not compared but listed in the result.
 
     Raises GradcheckError, unless ``raise_exception=False``, for a gradient that is wrong, and where there is nothing to
