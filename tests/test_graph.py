@@ -719,3 +719,14 @@ def test_lists_of_hundreds_of_tensors():
     tensors = [leaf(float(i)) for i in range(300)]
     (np.stack(tensors) * np.arange(300)).sum().backward()
     assert [t.grad.item() for t in tensors] == list(range(300))
+
+
+def test_second_derivatives_find_one_of_several_results():
+    """The gradient by x is made of the eigenvalues too: a derivative of it by them is not zero."""
+    x = leaf([[2.0, 0.5], [0.5, 1.0]])
+    values, vectors = np.linalg.eigh(x)
+    by_x = tg.gradients((vectors**3).sum(), x, create_graph=True)
+    by_values = tg.gradients((by_x * [[1.0, 2.0], [3.0, 4.0]]).sum(), values, create_graph=True)
+    gap = values.data[1] - values.data[0]
+    inner = (by_x * [[1.0, 2.0], [3.0, 4.0]]).sum().item()  # proportional to 1 / gap
+    np.testing.assert_allclose(by_values.detach(), [inner / gap, -inner / gap], rtol=1e-12)

@@ -31,7 +31,7 @@ _clock = itertools.count(1)
 class Node:
     """One recorded call, or (``op`` is None) a leaf: a Tensor that gradients are wanted for."""
 
-    __slots__ = ("grad", "index", "kwargs", "line", "op", "out", "parents", "retain", "values")
+    __slots__ = ("__weakref__", "grad", "index", "kwargs", "line", "op", "out", "parents", "retain", "values")
 
     op: Any
     values: Any  # what the function was called with, each Tensor replaced by what it holds

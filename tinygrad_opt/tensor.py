@@ -8,6 +8,7 @@ leaves one Node behind.
 from __future__ import annotations
 
 import inspect
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -751,8 +752,14 @@ def apply(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
 def lift(value: Any, node: Node | None) -> Any:
     """A value of the graph as a Tensor again, made by ``node``: what `graph.backpropagate` wants."""
     if isinstance(value, Bundle):
-        return tuple(apply(unpack, (_wrap(value, node), i)) for i in range(len(value)))
+        return tuple(_member(value, node, i) for i in range(len(value)))
     return value if isinstance(value, Tensor) else _wrap(np.asarray(value) if np.isscalar(value) else value, node)
+
+
+def _member(bundle: Bundle, node: Node | None, position: int) -> Tensor:
+    """One array of a bundle: the result that the user has, where there is one, so that gradients find it."""
+    known = bundle.nodes[position]() if bundle.nodes else None
+    return apply(unpack, (_wrap(bundle, node), position)) if known is None else _wrap(bundle[position], known)
 
 
 _new = object.__new__
@@ -776,6 +783,8 @@ def _several(
     kind, out = type(out), Bundle(map(np.asarray, out))
     node = record(op, values, kwargs, out, parents) if parents is not None and is_grad_enabled() else None
     tensors = [apply(unpack, (_wrap(out, node), i)) for i in range(len(out))]
+    if node is not None:
+        out.nodes = [weakref.ref(t._node) if t._node is not None else lambda: None for t in tensors]
     return kind(*tensors) if hasattr(kind, "_fields") else kind(tensors)
 
 
@@ -810,13 +819,16 @@ def _as_the_rules_take_it(
         if _in_graph(value):
             raise MissingRuleError(f"{op.name}: pass Tensors by position, not by keyword; got {name}=")
         kwargs[name] = _unwrap(value)
-        if name == "out" and value is not None:
-            raise MissingRuleError(f"{op.name}(out=...) cannot be recorded: write the result to a new name")
+        if name == "out":
+            if value is not None:
+                raise MissingRuleError(f"{op.name}(out=...) cannot be recorded: write the result to a new name")
+            del kwargs[name]
+            continue
         if name == "order" and value in ("A", "K"):
             raise MissingRuleError(f'{op.name} has gradient rules for order="C" and "F"; got {value!r}')
         if op.options is None or name in op.options:
             continue
-        if name != "out" and value is not op.parameters.get(name, op):
+        if value is not op.parameters.get(name, op):
             raise MissingRuleError(f"{op.name} has no gradient rule for its option {name}=")
         del kwargs[name]
     return args, kwargs

@@ -35,6 +35,7 @@ class Bundle(tuple):
     """Several arrays that travel the graph as one; bundles of gradients add up element by element."""
 
     shape = dtype = None
+    nodes = ()  # of a function's results: weak references to what the graph has of each
 
     def __add__(self, other):
         return Bundle(a + b for a, b in zip(self, other, strict=True))
