@@ -36,10 +36,15 @@ def _column_sums(x):
     return np.dot(_ones(x.shape[0], x.dtype), x)
 
 
+def _row_sums(x):
+    """``x.sum(axis=-1, keepdims=True)``, as a product with ones, for the same reason."""
+    return x.dot(_ones((x.shape[-1], 1), x.dtype))
+
+
 @functools.lru_cache(maxsize=16)
-def _ones(n, dtype):
-    """A vector of ones; it is always the same one, so nobody may write into it."""
-    ones = np.ones(n, dtype)
+def _ones(shape, dtype):
+    """An array of ones; it is always the same one, so nobody may write into it."""
+    ones = np.ones(shape, dtype)
     ones.flags.writeable = False
     return ones
 
@@ -78,7 +83,7 @@ def softmax(x, axis=-1):
 def log_softmax(x, axis=-1):
     """x - log Σ eˣ along ``axis``, without overflow."""
     z = x - np.maximum.reduce(x, axis=axis, keepdims=True)
-    z -= np.log(np.add.reduce(np.exp(z), axis=axis, keepdims=True))
+    z -= np.log(_row_sums(np.exp(z)) if axis == -1 else np.add.reduce(np.exp(z), axis=axis, keepdims=True))
     return z
 
 
@@ -100,8 +105,8 @@ def _logsumexp_rule(g, out, x, axis=None, keepdims=False):
 
 defvjp(logsumexp, _logsumexp_rule)
 
-# A mask as numbers: NumPy multiplies two arrays of one dtype faster than an array and a mask of booleans.
-defvjp(relu, lambda g, _out, x: g * (x > 0).astype(g.dtype))
+# Of a result that is never negative the sign is the mask, 0 or 1, in the right dtype and in one call.
+defvjp(relu, lambda g, out, _x: g * np.sign(out))
 defvjp(sigmoid, lambda g, out, _x: g * out * (1 - out))
 defvjp(
     softmax,
