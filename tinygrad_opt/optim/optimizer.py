@@ -66,11 +66,12 @@ class Vector:
         Parameters side by side with gradients and the same t form one stretch: nearly always, that is all of θ.
         """
         steps = self.steps
-        grads = []
+        grads: list[Any] = []
         for p, view in zip(self.parameters, self.views, strict=True):
             if p._data is not view:
                 self._gather_moved()
-            grads.append(p._node and p._node.grad)
+            leaf = p._node
+            grads.append(None if leaf is None else leaf.grad)
         arrays = [grad._data for grad in grads if grad is not None]
         if len(arrays) == len(grads) == steps.count(steps[0]):
             np.concatenate(arrays, axis=None, out=self.g)
