@@ -133,12 +133,15 @@ def fit(
             totals = _Averages(measures)
             model.train()
             for x, y in loader:
-                optimizer.zero_grad()
-                prediction = model(x)
-                loss = loss_fn(prediction, y)
-                loss.backward()
-                optimizer.step()
-                totals.add(prediction, y, loss)
+                predictions: list[Any] = []
+
+                def closure(x: Any = x, y: Any = y, predictions: list[Any] = predictions) -> Tensor:
+                    prediction = model(x)
+                    predictions.append(prediction if not predictions else None)
+                    return loss_fn(prediction, y)
+
+                loss = optimizer.step(closure)
+                totals.add(predictions[0], y, loss)  # the first are those before the step
             row = totals.means()
             if validation is not None:
                 row |= {f"val_{name}": value for name, value in evaluate(model, validation, measures).items()}

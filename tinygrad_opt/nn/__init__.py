@@ -1,6 +1,6 @@
 """Neural-network layers and losses. Read ``module.py`` first, then ``functional.py`` and ``layers.py``."""
 
-from tinygrad_opt.nn import functional, init
+from tinygrad_opt.nn import functional, init, utils
 from tinygrad_opt.nn.layers import MLP, Linear, ReLU, Sequential, Sigmoid, Tanh
 from tinygrad_opt.nn.losses import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, HingeLoss, MSELoss
 from tinygrad_opt.nn.module import Module, Parameter
@@ -21,4 +21,5 @@ __all__ = [
     "Tanh",
     "functional",
     "init",
+    "utils",
 ]

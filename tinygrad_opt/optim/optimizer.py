@@ -186,13 +186,7 @@ class Optimizer:
 
         Raises GraphError when no parameter has a gradient. Single ones without are skipped, with one warning.
         """
-        loss = None
-        if closure is not None:
-            loss = closure()
-            if not isinstance(loss, Tensor):
-                raise TypeError(f"the closure must return the loss, a Tensor, without calling backward(); got {loss!r}")
-            self.zero_grad()
-            loss.backward()
+        loss = None if closure is None else self._backward(closure)
         moved = 0
         for vector in self._vectors:
             names = self.state_of(vector.group)
@@ -200,8 +194,8 @@ class Optimizer:
                 moved += run.stop - run.start
                 for theta, g, *state in vector.blocks(names, run):
                     self.update(vector.group, t, theta, g, *state)
-        if moved < self._size and not (moved and self._warned):
-            self._report_missing(moved)
+        if moved < self._size:
+            self._check_missing(moved)
         return loss
 
     def zero_grad(self) -> None:
@@ -246,6 +240,15 @@ class Optimizer:
 
     # Helpers ---------------------------------------------------------------------------------------------------------
 
+    def _backward(self, closure: Callable[[], Tensor], create_graph: bool = False) -> Tensor:
+        """The loss that the closure returns, with its gradients in ``grad`` and in nothing else."""
+        loss = closure()
+        if not isinstance(loss, Tensor):
+            raise TypeError(f"the closure must return the loss, a Tensor, without calling backward(); got {loss!r}")
+        self.zero_grad()
+        loss.backward(create_graph=create_graph)
+        return loss
+
     def _numbers(self) -> dict[int, int]:
         """The position of every parameter, by its id."""
         return {id(p): i for i, p in enumerate(p for group in self.param_groups for p in group["params"])}
@@ -283,8 +286,10 @@ class Optimizer:
                             f"{name} of parameter {number} has shape {np.shape(values)} in the state, {p.shape} here"
                         )
 
-    def _report_missing(self, moved: int) -> None:
+    def _check_missing(self, moved: int) -> None:
         """Raise when no parameter had a gradient; warn, once, when some had none."""
+        if moved == self._size or (moved and self._warned):
+            return
         if not moved:
             raise GraphError(
                 "step() found no gradient in any parameter: call loss.backward() first, after zero_grad(), with a loss "
