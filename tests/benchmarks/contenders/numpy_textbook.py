@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .problem import BETA1, BETA2, EPSILON, LEARNING_RATE, batch, starting_parameters
+from .problem import BETA1, BETA2, EPSILON, LEARNING_RATE, batch, some_gradients, starting_parameters
 
 VERSION = f"numpy {np.__version__}"
 
@@ -18,6 +18,17 @@ def training_step(network):
         gradients = backward(parameters, activations, delta)
         adam.step(gradients)
         return loss
+
+    return step
+
+
+def adam_step(network):
+    parameters, gradients = starting_parameters(network), some_gradients(network)
+    adam = Adam(parameters)
+
+    def step():
+        adam.step(gradients)
+        return parameters[0].ravel()[0]
 
     return step
 

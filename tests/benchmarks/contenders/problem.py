@@ -21,6 +21,10 @@ class Network:
     sizes: tuple[int, ...]
     batch: int
 
+    @property
+    def parameters(self):
+        return sum(fan_out * (fan_in + 1) for fan_in, fan_out in itertools.pairwise(self.sizes))
+
     def __str__(self):
         return f"{'-'.join(map(str, self.sizes))}, batch {self.batch}"
 
@@ -51,6 +55,12 @@ def starting_parameters(network):
         parameters.append(rng.uniform(-bound, bound, (fan_out, fan_in)).astype(np.float32))
         parameters.append(rng.uniform(-bound, bound, fan_out).astype(np.float32))
     return parameters
+
+
+def some_gradients(network):
+    """A gradient for each of the parameters."""
+    rng = np.random.default_rng(1)
+    return [rng.standard_normal(p.shape, dtype=np.float32) for p in starting_parameters(network)]
 
 
 def starting_state_dict(network):

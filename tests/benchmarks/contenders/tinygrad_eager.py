@@ -13,6 +13,8 @@ from .problem import (
     LEARNING_RATE,
     NETWORKS,
     batch,
+    some_gradients,
+    starting_parameters,
     starting_state_dict,
     sum_of_chain,
 )
@@ -24,13 +26,7 @@ def training_step(network):
     tg.set_default_dtype("float32")
     model = nn.MLP(NETWORKS[network].sizes, activation=nn.ReLU)
     model.load_state_dict(starting_state_dict(network))
-    optimizer = optim.Adam(
-        model.parameters(),
-        lr=LEARNING_RATE,
-        betas=(BETA1, BETA2),
-        eps=EPSILON,
-        eps_in_sqrt=False,
-    )
+    optimizer = make_adam(model.parameters())
     x, y = batch(network)
 
     def step():
@@ -41,6 +37,23 @@ def training_step(network):
         return loss
 
     return step
+
+
+def adam_step(network):
+    parameters = [nn.Parameter(array, dtype="float32") for array in starting_parameters(network)]
+    for parameter, gradient in zip(parameters, some_gradients(network), strict=True):
+        parameter.grad = gradient
+    optimizer = make_adam(parameters)
+
+    def step():
+        optimizer.step()
+        return parameters[0].data.ravel()[0]
+
+    return step
+
+
+def make_adam(parameters):
+    return optim.Adam(parameters, lr=LEARNING_RATE, betas=(BETA1, BETA2), eps=EPSILON, eps_in_sqrt=False)
 
 
 def chain(length):

@@ -13,6 +13,8 @@ from .problem import (
     LEARNING_RATE,
     NETWORKS,
     batch,
+    some_gradients,
+    starting_parameters,
     starting_state_dict,
     sum_of_chain,
 )
@@ -27,14 +29,7 @@ def training_step(network, adam):
     model = multilayer_perceptron(NETWORKS[network].sizes)
     state = starting_state_dict(network)
     model.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()})
-    optimizer = torch.optim.Adam(
-        model.parameters(),
-        lr=LEARNING_RATE,
-        betas=(BETA1, BETA2),
-        eps=EPSILON,
-        foreach=adam == "foreach",
-        fused=adam == "fused",
-    )
+    optimizer = make_adam(model.parameters(), adam)
     x, y = map(torch.from_numpy, batch(network))
 
     def step():
@@ -45,6 +40,30 @@ def training_step(network, adam):
         return loss
 
     return step
+
+
+def adam_step(network, adam):
+    parameters = [torch.tensor(array, requires_grad=True) for array in starting_parameters(network)]
+    for parameter, gradient in zip(parameters, some_gradients(network), strict=True):
+        parameter.grad = torch.tensor(gradient)
+    optimizer = make_adam(parameters, adam)
+
+    def step():
+        optimizer.step()
+        return parameters[0].detach().ravel()[0]
+
+    return step
+
+
+def make_adam(parameters, adam):
+    return torch.optim.Adam(
+        parameters,
+        lr=LEARNING_RATE,
+        betas=(BETA1, BETA2),
+        eps=EPSILON,
+        foreach=adam == "foreach",
+        fused=adam == "fused",
+    )
 
 
 def chain(length):
