@@ -25,6 +25,7 @@ ORDER = [
     "tensor",
     "transforms",
     "gradcheck",
+    "landscapes",
     "rng",
     "nn.module",
     "nn.init",
@@ -42,6 +43,8 @@ ORDER = [
     "optim",
     "data",
     "training",
+    "viz.plots",
+    "viz",
     "",  # the package itself
 ]
 LOADED_WHEN_USED = {"matplotlib", "graphviz", "pygraphviz", "tqdm", "sklearn", "scipy", "torch", "pandas", "IPython"}

@@ -10,13 +10,15 @@ Reading the code, from the bottom up (each file uses only files above it):
 4. ``tensor.py``: Tensor, and `apply`, through which every call goes.
 5. ``transforms.py``: gradients, Jacobians and Hessians of functions.
 6. ``gradcheck.py``: the comparison of gradients with finite differences.
-7. ``rng.py``: the random generator.
-8. ``nn/``: modules, layers and losses.
-9. ``optim/``: the vector θ, and the update rules.
-10. ``data.py`` and ``training.py``: batches, and the training loop.
+7. ``landscapes.py``: test functions of two parameters.
+8. ``rng.py``: the random generator.
+9. ``nn/``: modules, layers and losses.
+10. ``optim/``: the vector θ, the update rules, and the line searches.
+11. ``data.py`` and ``training.py``: batches, and the training loop.
+12. ``viz/``: plots of training.
 """
 
-from tinygrad_opt import nn, optim
+from tinygrad_opt import landscapes, nn, optim, viz
 from tinygrad_opt.data import DataLoader
 from tinygrad_opt.errors import AnomalyError, GradcheckError, GraphError, MissingRuleError, ShapeError, StateDictError
 from tinygrad_opt.gradcheck import gradcheck
@@ -53,6 +55,7 @@ __all__ = [
     "is_grad_enabled",
     "jacobian",
     "jvp",
+    "landscapes",
     "manual_seed",
     "nn",
     "no_grad",
@@ -61,5 +64,6 @@ __all__ = [
     "set_default_dtype",
     "set_grad_enabled",
     "value_and_grad",
+    "viz",
     "vjp",
 ]

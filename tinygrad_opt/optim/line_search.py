@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from tinygrad_opt.optim.optimizer import check_range
 
@@ -57,13 +58,9 @@ class LineSearch:
             raise ValueError(f"max_trials must be a positive integer; got {max_trials!r}")
         self.max_trials = max_trials
 
-    def too_long(self, alpha: float, trial: float, at: Search) -> bool:
-        """Whether the loss ``trial`` = J(θ - αg) is too high."""
+    def bounds(self, alpha: Any, at: Search) -> tuple[Any, Any]:
+        """The most that J(θ - αg) may be, or α is too long, and the least (or None), or α is too short."""
         raise NotImplementedError(f"{type(self).__name__} has no condition")
-
-    def too_short(self, alpha: float, trial: float, at: Search) -> bool:
-        """Whether α could well be longer, by the loss ``trial`` = J(θ - αg)."""
-        return False
 
     def first_trial(self, previous: float, at: Search) -> float:
         """Where to begin; ``previous`` is the step size of the last step, or ``lr`` at first, doubled."""
@@ -78,9 +75,10 @@ class LineSearch:
         for _ in range(self.max_trials):
             trial = loss_at(alpha)
             at.tried.append((alpha, trial))
-            if not math.isfinite(trial) or self.too_long(alpha, trial, at):
+            most, least = self.bounds(alpha, at)
+            if not trial <= most or not math.isfinite(trial):
                 long = alpha
-            elif self.too_short(alpha, trial, at):
+            elif least is not None and trial < least:
                 short = alpha
             else:
                 at.step_size, at.reason = alpha, "accepted"
@@ -123,13 +121,10 @@ class ArmijoGoldstein(LineSearch):
         super().__init__(max_trials)
         self.c = c
 
-    def too_long(self, alpha: float, trial: float, at: Search) -> bool:
-        """J(θ - αg) > J(θ) - c α ‖g‖²."""
-        return trial > at.loss - self.c * alpha * at.slope
-
-    def too_short(self, alpha: float, trial: float, at: Search) -> bool:
-        """J(θ - αg) < J(θ) - (1 - c) α ‖g‖², where c < ½."""
-        return self.c < 0.5 and trial < at.loss - (1 - self.c) * alpha * at.slope
+    def bounds(self, alpha: Any, at: Search) -> tuple[Any, Any]:
+        """J(θ) - c α ‖g‖², and, for c < ½, J(θ) - (1 - c) α ‖g‖²."""
+        most = at.loss - self.c * alpha * at.slope
+        return most, at.loss - (1 - self.c) * alpha * at.slope if self.c < 0.5 else None
 
     def __repr__(self) -> str:
         return f"ArmijoGoldstein(c={self.c})"
@@ -168,10 +163,9 @@ class ArmijoFullRelaxation(LineSearch):
         self.c = c
         self.b = b
 
-    def too_long(self, alpha: float, trial: float, at: Search) -> bool:
-        """J(θ - αg) > J(θ) - c α ‖g‖² + (b/2) α² gᵀHg."""
-        curvature = at.curvature or 0.0
-        return trial > at.loss - self.c * alpha * at.slope + self.b / 2 * alpha**2 * curvature
+    def bounds(self, alpha: Any, at: Search) -> tuple[Any, Any]:
+        """J(θ) - c α ‖g‖² + (b/2) α² gᵀHg; no step is too short."""
+        return at.loss - self.c * alpha * at.slope + self.b / 2 * alpha**2 * (at.curvature or 0.0), None
 
     def first_trial(self, previous: float, at: Search) -> float:
         """‖g‖² / gᵀHg, where the curvature is positive."""
