@@ -12,7 +12,7 @@ pytest.importorskip("sklearn")
 pytest.importorskip("matplotlib")
 
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
-EXPECTED = {"classify_moons.py", "from_scratch.py", "predict_diabetes.py", "train_digits.py"}
+EXPECTED = {"classify_moons.py", "compare_optimizers.py", "from_scratch.py", "predict_diabetes.py", "train_digits.py"}
 
 
 def run(script, folder, *arguments):
