@@ -21,6 +21,7 @@ myst_heading_anchors = 3
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 120
+nb_render_markdown_format = "myst"  # with tables
 nb_merge_streams = True
 
 default_role = "code"  # docstrings write `name` in single backticks
