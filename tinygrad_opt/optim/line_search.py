@@ -90,7 +90,7 @@ class LineSearch:
         if short:
             at.reason = f"after {at.trials} trials all that decrease enough are still too short: the longest was taken"
         else:
-            at.reason = f"none of {at.trials} trials decreases the loss enough: rounding hides it, or g is no gradient"
+            at.reason = f"none of {at.trials} trials decreases the loss enough: rounding hides it, or a kink is near"
         return at
 
 
