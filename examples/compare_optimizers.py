@@ -77,7 +77,7 @@ def main():
         with open(options.output / f"{name}.csv", "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, rows[0])
             writer.writeheader()
-            writer.writerows({column: shown(value) for column, value in row.items()} for row in rows)
+            writer.writerows(rows)
         print(f"table: {(options.output / name).resolve()}.csv\ntable: {(options.output / name).resolve()}.md\n")
     if "digits" in options.problems:
         picture = options.output / "optimizers.png"
@@ -506,36 +506,20 @@ def markdown(rows):
 
 
 def draw(path, runs):
-    """The training loss on the digits against the epochs, the median over the seeds."""
+    """The training loss on the digits over the epochs, the median over the seeds."""
     import matplotlib  # here, as the processes that only train have no use for it
 
     matplotlib.use("Agg")  # draw into files: no screen is needed
-    import matplotlib.pyplot as plt
-
-    plt.rcParams.update({"font.size": 14})
-    labels = {"sgd": "mini-batch (sgd)", "stochastic": "stochastic (one by one)"}
-    # Okabe and Ito's, with a darker yellow, and grey for the ninth
-    colours = ["#000000", "#E69F00", "#56B4E9", "#009E73", "#D55E00", "#0072B2", "#CC79A7", "#B8A800", "#777777"]
-    styles = ["-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (8, 2)), (0, (3, 1, 1, 1, 1, 1))]
-    figure, axes = plt.subplots(figsize=(11, 6), layout="constrained")
+    curves = {}
     for method, results in runs.items():
-        i = list(METHODS).index(method)
         length = min(len(result["losses"]) for result in results)
-        losses = np.median([result["losses"][:length] for result in results], axis=0)
-        line = {
-            "color": colours[i],
-            "linestyle": styles[i],
-            "linewidth": 2.5,
-            "label": labels.get(method, method.replace("_", " ")),
-        }
-        axes.loglog(range(1, length + 1), losses, marker="o" if length == 1 else None, **line)
+        curves[method.replace("_", " ")] = np.median([result["losses"][:length] for result in results], axis=0)
+    axes = tg.viz.plot_losses(curves, ylabel="training loss")
     axes.axhline(PROBLEMS["digits"][2], color="#999999", linewidth=1)
-    axes.set(xlabel="epoch", ylabel="training loss")
-    axes.set_title("Handwritten digits, median over the seeds (thin line: the target)", fontsize=16)
-    axes.grid(alpha=0.3)
+    axes.set(xscale="log", title="Handwritten digits: median over the seeds; thin line: the target")
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    figure.savefig(path, dpi=100)
-    plt.close(figure)
+    axes.figure.set_size_inches(12, 6)
+    axes.figure.savefig(path, dpi=100)
 
 
 if __name__ == "__main__":

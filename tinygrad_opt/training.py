@@ -133,15 +133,16 @@ def fit(
             totals = _Averages(measures)
             model.train()
             for x, y in loader:
-                predictions: list[Any] = []
+                before: list[Any] = []  # the prediction before the step; a line search makes others after it
 
-                def closure(x: Any = x, y: Any = y, predictions: list[Any] = predictions) -> Tensor:
+                def closure(x: Any = x, y: Any = y, before: list[Any] = before) -> Tensor:
                     prediction = model(x)
-                    predictions.append(prediction if not predictions else None)
+                    if not before:
+                        before.append(prediction)
                     return loss_fn(prediction, y)
 
                 loss = optimizer.step(closure)
-                totals.add(predictions[0], y, loss)  # the first are those before the step
+                totals.add(before[0], y, loss)
             row = totals.means()
             if validation is not None:
                 row |= {f"val_{name}": value for name, value in evaluate(model, validation, measures).items()}

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_opt.optim.optimizer import Array, Group, Optimizer, check_range, root
+from tinygrad_opt.optim.optimizer import Array, Group, Optimizer, average, check_range, root
 
 
 class Adagrad(Optimizer):
@@ -102,12 +102,10 @@ class RMSprop(Optimizer):
     def update(self, group: Group, t: int, theta: Array, g: Array, *state: Array) -> None:
         """E ← γ E + (1 - γ) g²; θ ← θ - α g / √(E + ε), with centering and momentum."""
         lr, gamma, eps, E = group["lr"], group["gamma"], group["eps"], state[0]
-        E *= gamma
-        E += (1 - gamma) * (g * g)
+        average(E, gamma, g * g)
         if group["centered"]:
             M = state[1]
-            M *= gamma
-            M += (1 - gamma) * g
+            average(M, gamma, g)
             E = np.maximum(E - M * M, 0)  # rounding may make the variance negative
         step = g / root(E, eps, group["eps_in_sqrt"])
         if group["momentum"]:
@@ -152,11 +150,9 @@ class Adadelta(Optimizer):
     def update(self, group: Group, t: int, theta: Array, g: Array, *state: Array) -> None:
         """E ← ρ E + (1 - ρ) g²; Δ = g √(D + ε) / √(E + ε); D ← ρ D + (1 - ρ) Δ²; θ ← θ - α Δ."""
         lr, rho, eps, (E, D) = group["lr"], group["rho"], group["eps"], state
-        E *= rho
-        E += (1 - rho) * (g * g)
+        average(E, rho, g * g)
         delta = g * np.sqrt(D + eps) / np.sqrt(E + eps)
-        D *= rho
-        D += (1 - rho) * (delta * delta)
+        average(D, rho, delta * delta)
         theta -= lr * delta
 
 
@@ -207,10 +203,8 @@ class Adam(Optimizer):
     def update(self, group: Group, t: int, theta: Array, g: Array, *state: Array) -> None:
         """m ← β₁ m + (1 - β₁) g; v ← β₂ v + (1 - β₂) g²; θ ← θ - α m̂ / √(v̂ + ε)."""
         lr, (beta1, beta2), eps, (m, v) = group["lr"], group["betas"], group["eps"], state
-        m *= beta1
-        m += (1 - beta1) * g
-        v *= beta2
-        v += (1 - beta2) * (g * g)
+        average(m, beta1, g)
+        average(v, beta2, g * g)
         v_hat = v / (1 - beta2**t)
         step_size = lr / (1 - beta1**t)  # step_size * m is α m̂, one pass over the vector cheaper
         theta -= step_size * m / root(v_hat, eps, group["eps_in_sqrt"])
@@ -297,22 +291,25 @@ class NAdam(Adam):
     def update(self, group: Group, t: int, theta: Array, g: Array, *state: Array) -> None:
         """m̂ = μₜ₊₁ m / (1 - Πₜ₊₁) + (1 - μₜ) g / (1 - Πₜ); θ ← θ - α m̂ / √(v̂ + ε)."""
         lr, (beta1, beta2), eps, (m, v) = group["lr"], group["betas"], group["eps"], state
-        m *= beta1
-        m += (1 - beta1) * g
-        v *= beta2
-        v += (1 - beta2) * (g * g)
+        average(m, beta1, g)
+        average(v, beta2, g * g)
         v_hat = v / (1 - beta2**t)
-        mu, product = _momentum(beta1, group["momentum_decay"], t)
-        next_mu = beta1 * (1 - 0.5 * 0.96 ** ((t + 1) * group["momentum_decay"]))
+        mu, next_mu = (_mu(beta1, group["momentum_decay"], i) for i in (t, t + 1))
+        product = _product_of_mu(beta1, group["momentum_decay"], t)
         m_hat = (next_mu / (1 - product * next_mu)) * m + ((1 - mu) / (1 - product)) * g
         theta -= lr * m_hat / root(v_hat, eps, group["eps_in_sqrt"])
 
 
-def _momentum(beta1: float, decay: float, t: int) -> tuple[float, float]:
-    """NAdam's μₜ, and the product μ₁ μ₂ … μₜ, as far as it can be told from zero."""
+def _mu(beta1: float, decay: float, t: int) -> float:
+    """NAdam's μₜ = β₁ (1 - ½ · 0.96^(tψ))."""
+    return float(beta1 * (1 - 0.5 * 0.96 ** (t * decay)))
+
+
+def _product_of_mu(beta1: float, decay: float, t: int) -> float:
+    """NAdam's Πₜ = μ₁ μ₂ … μₜ, as far as 1 - Πₜ can be told from 1."""
     product = 1.0
     for i in range(1, t + 1):
-        product *= beta1 * (1 - 0.5 * 0.96 ** (i * decay))
+        product *= _mu(beta1, decay, i)
         if product < 1e-20:
             break
-    return beta1 * (1 - 0.5 * 0.96 ** (t * decay)), product
+    return product

@@ -66,6 +66,9 @@ class GradientDescent(Optimizer):
             )
         loss, curvature = self._differentiate(closure)
         pieces = self._pieces()
+        moved = sum(theta.size for theta, _, _ in pieces)
+        if moved < self._size:
+            self._check_missing(moved)
         slope = math.fsum(float(np.vdot(g, g)) for _, _, g in pieces)
         if not math.isfinite(loss.item()) or not math.isfinite(slope):
             raise AnomalyError(
@@ -73,7 +76,7 @@ class GradientDescent(Optimizer):
                 "tg.detect_anomaly() finds the operation that makes it so"
             )
         started = any(t > 1 for vector in self._vectors for t in vector.steps)
-        first = self.param_groups[0]["lr"] * (2 if started else 1)
+        usual = self.param_groups[0]["lr"] * (2 if started else 1)
 
         def loss_at(alpha: float) -> float:
             _go(pieces, alpha)
@@ -82,7 +85,7 @@ class GradientDescent(Optimizer):
 
         search = Search(loss.item(), slope, curvature)
         try:
-            self.line_search.run(loss_at, first, search)
+            self.line_search.run(loss_at, usual, search)
         finally:  # also when the closure raises: then step_size is 0
             _go(pieces, search.step_size)
         self.last_search = search
@@ -109,7 +112,6 @@ class GradientDescent(Optimizer):
     def _pieces(self) -> list[tuple[Array, Array, Array]]:
         """For every stretch of θ that has gradients: θ itself, a copy of it, and g."""
         runs = [(vector, run) for vector in self._vectors for run, _ in vector.runs()]
-        self._check_missing(sum(run.stop - run.start for _, run in runs))
         return [(vector.theta[run], vector.theta[run].copy(), vector.g[run]) for vector, run in runs]
 
 

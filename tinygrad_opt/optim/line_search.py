@@ -62,16 +62,16 @@ class LineSearch:
         """The most that J(θ - αg) may be, or α is too long, and the least (or None), or α is too short."""
         raise NotImplementedError(f"{type(self).__name__} has no condition")
 
-    def first_trial(self, previous: float, at: Search) -> float:
-        """Where to begin; ``previous`` is the step size of the last step, or ``lr`` at first, doubled."""
-        return previous
+    def first_trial(self, usual: float, at: Search) -> float:
+        """Where to begin; ``usual`` is twice the size of the last step, and ``lr`` before there was one."""
+        return usual
 
-    def run(self, loss_at: Callable[[float], float], previous: float, at: Search) -> Search:
+    def run(self, loss_at: Callable[[float], float], usual: float, at: Search) -> Search:
         """Search along ``loss_at``, α ↦ J(θ - αg), and return ``at`` with what was found."""
         if at.slope == 0:
             at.reason = "the gradient is zero: a minimum, or another flat place"
             return at
-        alpha, short, long = self.first_trial(previous, at), 0.0, math.inf
+        alpha, short, long = self.first_trial(usual, at), 0.0, math.inf
         for _ in range(self.max_trials):
             trial = loss_at(alpha)
             at.tried.append((alpha, trial))
@@ -167,10 +167,10 @@ class ArmijoFullRelaxation(LineSearch):
         """J(θ) - c α ‖g‖² + (b/2) α² gᵀHg; no step is too short."""
         return at.loss - self.c * alpha * at.slope + self.b / 2 * alpha**2 * (at.curvature or 0.0), None
 
-    def first_trial(self, previous: float, at: Search) -> float:
+    def first_trial(self, usual: float, at: Search) -> float:
         """‖g‖² / gᵀHg, where the curvature is positive."""
         newton = at.slope / at.curvature if at.curvature and at.curvature > 0 else math.inf
-        return newton if math.isfinite(newton) else previous
+        return newton if math.isfinite(newton) else usual
 
     def __repr__(self) -> str:
         return f"ArmijoFullRelaxation(c={self.c}, b={self.b})"

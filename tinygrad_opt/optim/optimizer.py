@@ -288,7 +288,7 @@ class Optimizer:
 
     def _check_missing(self, moved: int) -> None:
         """Raise when no parameter had a gradient; warn, once, when some had none."""
-        if moved == self._size or (moved and self._warned):
+        if moved and self._warned:
             return
         if not moved:
             raise GraphError(
@@ -326,6 +326,12 @@ def check_range(
         return
     interval = f"{'(' if open_low else '['}{low}, {high}{')' if open_high else ']'}"
     raise ValueError(f"{name} must be a number in {interval}; got {value!r}")
+
+
+def average(mean: Array, beta: float, x: Array) -> None:
+    """mean ← β mean + (1 - β) x: a running average of roughly the last 1/(1 - β) values of x."""
+    mean *= beta
+    mean += (1 - beta) * x
 
 
 def root(x: Array, eps: float, inside: bool) -> Array:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from tinygrad_opt.optim.optimizer import Array, Group, Optimizer, check_range
+from tinygrad_opt.optim.optimizer import Array, Group, Optimizer, average, check_range
 
 
 class SGD(Optimizer):
@@ -112,6 +112,5 @@ class Momentum(Optimizer):
     def update(self, group: Group, t: int, theta: Array, g: Array, *state: Array) -> None:
         """v ← β v + (1 - β) g; θ ← θ - α v."""
         lr, beta, (v,) = group["lr"], group["beta"], state
-        v *= beta
-        v += (1 - beta) * g
+        average(v, beta, g)
         theta -= lr * v

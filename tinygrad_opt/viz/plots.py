@@ -52,7 +52,8 @@ def plot_losses(runs: Mapping[str, Any], *, ylabel: str = "loss", log: bool = Tr
         axes = axes or plt.figure().add_subplot()
         for (name, run), style in zip(runs.items(), _styles(), strict=False):
             values = run["loss"] if hasattr(run, "epochs") else run
-            axes.plot(range(1, len(values) + 1), values, label=name, color=style["color"], linestyle=style["linestyle"])
+            style["marker"] = style["marker"] if len(values) == 1 else None  # of one epoch there is no line to see
+            axes.plot(range(1, len(values) + 1), values, label=name, **style)
         axes.set(xlabel="epoch", ylabel=ylabel, yscale="log" if log else "linear")
         axes.grid(alpha=0.3)
         axes.legend()
@@ -81,9 +82,9 @@ def plot_paths(landscape: Landscape, paths: Mapping[str, Any], *, axes: Any = No
         for (name, path), style in zip(arrays.items(), _styles(), strict=False):
             every = max(1, len(path) // 25)
             axes.plot(*path.T, label=name, markevery=every, markersize=6, **style)
-        for path in list(arrays.values())[:1]:
-            axes.plot(*path[0], "o", markersize=13, markerfacecolor="none", color="black", markeredgewidth=2)
         if arrays:
+            start = next(iter(arrays.values()))[0]
+            axes.plot(*start, "o", markersize=13, markerfacecolor="none", color="black", markeredgewidth=2)
             axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return axes
 
