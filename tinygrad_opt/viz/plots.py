@@ -9,13 +9,15 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tinygrad_opt.landscapes import Landscape
 from tinygrad_opt.optim.line_search import LineSearch, Search
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00", "#8C5A2B", "#7F7F7F")
 DASHES = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)))
@@ -104,6 +106,8 @@ def animate_paths(landscape: Landscape, paths: Mapping[str, Any], file: str | Pa
     ...     viz.animate_paths(landscapes.ravine, {"Adam": path}, f"{folder}/race.gif").name
     'race.gif'
     """
+    from pathlib import Path
+
     file = Path(file)
     if file.suffix not in (".html", ".gif"):
         raise ValueError(f"a film is saved as .html or .gif; got {file.name!r}")
