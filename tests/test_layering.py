@@ -42,6 +42,7 @@ ORDER = [
     "optim.lr_scheduler",
     "optim",
     "data",
+    "checkpoint",
     "training",
     "viz.plots",
     "viz",

@@ -14,16 +14,25 @@ Reading the code, from the bottom up (each file uses only files above it):
 8. ``rng.py``: the random generator.
 9. ``nn/``: modules, layers and losses.
 10. ``optim/``: the vector θ, the update rules, and the line searches.
-11. ``data.py`` and ``training.py``: batches, and the training loop.
+11. ``data.py``, ``checkpoint.py`` and ``training.py``: batches, files to go on from, and the training loop.
 12. ``viz/``: plots of training.
 """
 
 from tinygrad_opt import landscapes, nn, optim, viz
+from tinygrad_opt.checkpoint import load, save
 from tinygrad_opt.data import DataLoader
-from tinygrad_opt.errors import AnomalyError, GradcheckError, GraphError, MissingRuleError, ShapeError, StateDictError
+from tinygrad_opt.errors import (
+    AnomalyError,
+    CheckpointError,
+    GradcheckError,
+    GraphError,
+    MissingRuleError,
+    ShapeError,
+    StateDictError,
+)
 from tinygrad_opt.gradcheck import gradcheck
 from tinygrad_opt.graph import detect_anomaly, is_grad_enabled, no_grad, set_grad_enabled
-from tinygrad_opt.rng import manual_seed
+from tinygrad_opt.rng import get_rng_state, manual_seed, set_rng_state
 from tinygrad_opt.rules.registry import defvjp, primitive
 from tinygrad_opt.tensor import Tensor, get_default_dtype, set_default_dtype
 from tinygrad_opt.training import History, accuracy, evaluate, fit
@@ -33,6 +42,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AnomalyError",
+    "CheckpointError",
     "DataLoader",
     "GradcheckError",
     "GraphError",
@@ -47,6 +57,7 @@ __all__ = [
     "evaluate",
     "fit",
     "get_default_dtype",
+    "get_rng_state",
     "grad",
     "gradcheck",
     "gradients",
@@ -56,13 +67,16 @@ __all__ = [
     "jacobian",
     "jvp",
     "landscapes",
+    "load",
     "manual_seed",
     "nn",
     "no_grad",
     "optim",
     "primitive",
+    "save",
     "set_default_dtype",
     "set_grad_enabled",
+    "set_rng_state",
     "value_and_grad",
     "viz",
     "vjp",

@@ -9,6 +9,10 @@ class AnomalyError(FloatingPointError):
     """Inside `detect_anomaly`, a call or a gradient rule made a NaN or an infinity."""
 
 
+class CheckpointError(ValueError):
+    """A file is not a checkpoint that can be loaded: damaged, of another kind, or made to do harm."""
+
+
 class GradcheckError(AssertionError):
     """A gradient that `gradcheck` looked at is wrong, or has nothing that it could be compared with."""
 
@@ -26,4 +30,4 @@ class ShapeError(ValueError):
 
 
 class StateDictError(ValueError):
-    """A state dict does not fit the model or the optimizer that should load it."""
+    """A state dict does not fit the model, the optimizer or whatever else should load it."""

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+
+from tinygrad_opt.errors import StateDictError
 
 _generator: np.random.Generator | None = None  # made when first needed: importing numpy.random takes a while
 
@@ -25,6 +29,57 @@ def manual_seed(seed: int) -> np.random.Generator:
     global _generator
     _generator = np.random.default_rng(seed)
     return _generator
+
+
+def get_rng_state() -> dict[str, Any]:
+    """Where the library's random generator stands: a dict of plain values, which `set_rng_state` takes.
+
+    >>> import tinygrad_opt as tg
+    >>> from tinygrad_opt import nn
+    >>> state = tg.get_rng_state()
+    >>> a = nn.Linear(2, 2).weight.data
+    >>> tg.set_rng_state(state)
+    >>> b = nn.Linear(2, 2).weight.data
+    >>> bool((a == b).all())
+    True
+    """
+    return dict(generator_or_default(None).bit_generator.state)
+
+
+def set_rng_state(state: dict[str, Any]) -> None:
+    """Let the library's random generator go on from a state that `get_rng_state` gave.
+
+    Raises StateDictError for anything else; the generator is left as it was then.
+    """
+    restore(generator_or_default(None), state)
+
+
+def restore(generator: np.random.Generator, state: Any) -> None:
+    """Set the state of a generator's bit generator; raises StateDictError, and changes nothing, if it is none."""
+    bits = generator.bit_generator
+    trial = type(bits)(0)
+    try:
+        trial.state = state
+        places = (state["state"].get("pos", 0), state.get("buffer_pos", 0))  # NumPy reads there, and does not check
+        fits = _equal(trial.state, state) and all(0 <= place <= 624 for place in places)
+    except Exception as error:  # NumPy raises whatever comes to pass: KeyError, TypeError, OverflowError, IndexError
+        raise StateDictError(_misfit(bits, state)) from error
+    if not fits:
+        raise StateDictError(_misfit(bits, state))
+    bits.state = state
+
+
+def _equal(a: Any, b: Any) -> bool:
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(_equal(value, b[key]) for key, value in a.items())
+    return np.asarray(a).dtype == np.asarray(b).dtype and np.array_equal(a, b)
+
+
+def _misfit(bits: Any, state: Any) -> str:
+    return (
+        f"this is no state of a random generator of the kind {type(bits).__name__}, nothing was changed: "
+        f"{state!r:.50}... Take one that get_rng_state(), or generator.bit_generator.state, gave for this kind"
+    )
 
 
 def generator_or_default(generator: np.random.Generator | None) -> np.random.Generator:
