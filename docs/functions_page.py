@@ -23,6 +23,7 @@ FAMILIES = {  # file -> heading
     "reductions": "Sums, products and extremes",
     "linalg": "Linear algebra",
     "network": "Layers, activations and losses",
+    "windows": "Convolution and pooling",
     "composites": "Functions that need no rule",
 }
 
@@ -186,7 +187,7 @@ def shown(entry, places):
     """An entry in Markdown: its names with the code beside them, and links to what the code uses."""
     names = [name for function in entry.functions for name in all_names(function)]
     code = ["```python", *"\n\n".join(filter(None, entry.code)).splitlines(), "```"]
-    if code[1].startswith("NON_DIFFERENTIABLE"):
+    if code[1].startswith("NON_DIFFERENTIABLE.update"):
         constant = sorted((name for f in NON_DIFFERENTIABLE for name in all_names(f)), key=str.lower)
         return [", ".join(f"`{name}`" for name in constant) + "."]
     if not names and not entry.name:

@@ -14,7 +14,7 @@ import tinygrad_opt as tg
 from tests.gradients import check_first_order, check_second_order
 from tests.rules.cases import CASES, LIBRARY_FUNCTIONS
 from tinygrad_opt import Tensor
-from tinygrad_opt.rules import elementwise, linalg, network, shaping
+from tinygrad_opt.rules import elementwise, linalg, network, shaping, windows
 from tinygrad_opt.rules.registry import TABLE, Op, name_of, unread_inputs
 from tinygrad_opt.rules.shaping import Bundle
 
@@ -176,6 +176,7 @@ PIECEWISE_LINEAR = {
     np.absolute, np.fabs, np.copysign, np.maximum, np.minimum, np.fmax, np.fmin, np.remainder, np.fmod, np.divmod,
     np.max, np.amax, np.min, np.amin, np.maximum.accumulate, np.minimum.accumulate, np.sort, np.partition, np.cumsum,
     np.nan_to_num, np.concatenate, np.stack, shaping.unpack, elementwise.clip, network.relu,
+    network.leaky_relu, network.absolute_error, windows.max_pool2d,
 }  # fmt: skip
 
 

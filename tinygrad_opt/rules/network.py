@@ -6,6 +6,7 @@ fewer NumPy calls, and is stable where the plain formula overflows.
 
 import functools
 import math
+from typing import Any
 
 import numpy as np
 
@@ -72,6 +73,71 @@ def sigmoid(x):
 
 
 @primitive
+def leaky_relu(x, slope=0.01):
+    """x where it is positive, and slope · x elsewhere, also at 0 as far as the derivative goes."""
+    return np.where(x > 0, x, slope * x)
+
+
+@primitive
+def elu(x, alpha=1.0):
+    """x where it is positive, and α (eˣ - 1) elsewhere."""
+    return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
+
+
+@primitive
+def softplus(x, beta=1.0):
+    """log(1 + e^(βx)) / β, without overflow."""
+    return np.logaddexp(0, beta * x) / beta
+
+
+@primitive(prepare=sigmoid)
+def silu(x, *, prepared):
+    """x σ(x); ``prepared`` is σ(x)."""
+    return x * prepared
+
+
+POINTS = 128  # points of the table of Φ in a unit: with five terms of the series, Φ is then exact to rounding
+FURTHEST = 38  # beyond it, Φ is 0 or 1
+
+
+@functools.cache
+def _normal_table(dtype):
+    """Φ and φ, the normal distribution and its density, at the points of the table."""
+    points = np.arange(-FURTHEST * POINTS, FURTHEST * POINTS + 1) / POINTS
+    distribution = [math.erfc(-c / math.sqrt(2)) / 2 for c in points.tolist()]
+    return np.array(distribution, dtype), (np.exp(-points * points / 2) / math.sqrt(2 * math.pi)).astype(dtype)
+
+
+@primitive
+def normal_cdf(x):
+    """Φ(x), the normal distribution: the Taylor series around the nearest point c of a table, in d = x - c.
+
+    The derivatives of Φ are φ, -c φ, (c² - 1) φ, -(c³ - 3c) φ, (c⁴ - 6c² + 3) φ.
+    """
+    distribution, density = _normal_table(x.dtype)
+    x = np.clip(x, -FURTHEST, FURTHEST)
+    steps = np.rint(x * POINTS)
+    c = steps / POINTS
+    d = x - c
+    place = np.where(np.isnan(steps), 0, steps).astype(np.intp) + FURTHEST * POINTS
+    c2 = c * c
+    series = ((c2 - 6) * c2 + 3) * d / 120 - (c2 - 3) * c / 24
+    series = ((series * d + (c2 - 1) / 6) * d - c / 2) * d + 1
+    return distribution[place] + density[place] * d * series
+
+
+def normal_density(x):
+    """φ(x) = e^(-x²/2) / √(2π)."""
+    return np.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
+
+
+@primitive(prepare=normal_cdf)
+def gelu(x, *, prepared):
+    """x Φ(x); ``prepared`` is Φ(x)."""
+    return x * prepared
+
+
+@primitive
 def softmax(x, axis=-1):
     """eˣ / Σ eˣ along ``axis``, without overflow."""
     e = np.exp(x - np.maximum.reduce(x, axis=axis, keepdims=True))
@@ -108,6 +174,12 @@ defvjp(logsumexp, _logsumexp_rule)
 # Of a result that is never negative the sign is the mask, 0 or 1, in the right dtype and in one call.
 defvjp(relu, lambda g, out, _x: g * np.sign(out))
 defvjp(sigmoid, lambda g, out, _x: g * out * (1 - out))
+defvjp(leaky_relu, lambda g, _out, x, slope=0.01: np.where(x > 0, g, slope * g))
+defvjp(elu, lambda g, out, x, alpha=1.0: np.where(x > 0, g, g * (out + alpha)))
+defvjp(softplus, lambda g, _out, x, beta=1.0: g * sigmoid(beta * x))
+defvjp(silu, lambda g, out, _x, *, prepared: g * (prepared + out * (1 - prepared)))
+defvjp(normal_cdf, lambda g, _out, x: g * normal_density(x))
+defvjp(gelu, lambda g, _out, x, *, prepared: g * (prepared + x * normal_density(x)))
 defvjp(
     softmax,
     lambda g, out, _x, axis=-1: out * (g - np.add.reduce(g * out, axis=axis, keepdims=True)),
@@ -116,6 +188,32 @@ defvjp(
     log_softmax,
     lambda g, out, _x, axis=-1: g - np.exp(out) * np.add.reduce(g, axis=axis, keepdims=True),
 )
+
+# Normalisation -------------------------------------------------------------------------------------------------------
+
+
+def moments(x: Any, axes: tuple[int, ...], _eps: float = 0.0) -> tuple[Any, Any]:
+    """The mean and the variance over ``axes``, which stay as axes of length 1."""
+    count = math.prod(x.shape[a] for a in axes)
+    mean = np.add.reduce(x, axis=axes, keepdims=True) / count
+    deviation = x - mean
+    return mean, np.add.reduce(deviation * deviation, axis=axes, keepdims=True) / count
+
+
+@primitive(prepare=moments)
+def standardize(x, axes, eps, *, prepared):
+    """(x - μ) / √(σ² + ε), with the mean μ and the variance σ² over ``axes``; ``prepared`` is μ and σ²."""
+    mean, variance = prepared
+    return (x - mean) / np.sqrt(variance + eps)
+
+
+def _standardize_rule(g, out, _x, axes, eps, *, prepared):
+    """What moves the mean, or the spread, of all does not move the result: that part of ``g`` is taken away."""
+    mean, along = moments(g, axes)[0], moments(g * out, axes)[0]
+    return (g - mean - out * along) / np.sqrt(prepared[1] + eps)
+
+
+defvjp(standardize, _standardize_rule)
 
 # Losses: one value per example, then the reduction over all of them --------------------------------------------------
 
@@ -148,6 +246,34 @@ defvjp(
 
 
 @primitive
+def absolute_error(x, y, reduction="mean"):
+    """|x - y|, with the derivative 0 at 0."""
+    return _reduce(np.abs(x - y), reduction)
+
+
+defvjp(
+    absolute_error,
+    lambda g, _out, x, y, reduction="mean": _each(g, x.size, reduction) * np.sign(x - y),
+    lambda g, _out, x, y, reduction="mean": _each(g, x.size, reduction) * np.sign(y - x),
+)
+
+
+@primitive
+def huber(x, y, reduction="mean", delta=1.0):
+    """d²/2 for d = |x - y| up to δ, and from there on the straight line δ (d - δ/2)."""
+    distance = np.abs(x - y)
+    near = np.minimum(distance, delta)
+    return _reduce(near * (distance - near / 2), reduction)
+
+
+defvjp(
+    huber,
+    lambda g, _out, x, y, reduction="mean", delta=1.0: _each(g, x.size, reduction) * np.clip(x - y, -delta, delta),
+    lambda g, _out, x, y, reduction="mean", delta=1.0: _each(g, x.size, reduction) * np.clip(y - x, -delta, delta),
+)
+
+
+@primitive
 def hinge(x, y, reduction="mean"):
     """max(0, 1 - y x) for labels y of -1 or 1, with the derivative 0 at the kink y x = 1."""
     return _reduce(np.maximum(1 - y * x, 0), reduction)
@@ -157,6 +283,19 @@ defvjp(
     hinge,
     lambda g, _out, x, y, reduction="mean": _each(g, x.size, reduction) * (-y * (y * x < 1)),
     lambda g, _out, x, y, reduction="mean": _each(g, x.size, reduction) * (-x * (y * x < 1)),
+)
+
+
+@primitive
+def squared_hinge(x, y, reduction="mean"):
+    """max(0, 1 - y x)² for labels y of -1 or 1."""
+    return _reduce(np.square(np.maximum(1 - y * x, 0)), reduction)
+
+
+defvjp(
+    squared_hinge,
+    lambda g, _out, x, y, reduction="mean": _each(g, x.size, reduction) * (-2 * y * np.maximum(1 - y * x, 0)),
+    lambda g, _out, x, y, reduction="mean": _each(g, x.size, reduction) * (-2 * x * np.maximum(1 - y * x, 0)),
 )
 
 

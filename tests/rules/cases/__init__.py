@@ -1,6 +1,6 @@
 """The table of test cases, filled: `table.py` says what a case is, and the other files add one for every rule."""
 
-from tests.rules.cases import elementwise, linalg, network, reductions, shaping
+from tests.rules.cases import elementwise, linalg, network, reductions, shaping, windows
 from tests.rules.cases.table import CASES, LIBRARY_FUNCTIONS
 
-__all__ = ["CASES", "LIBRARY_FUNCTIONS", "elementwise", "linalg", "network", "reductions", "shaping"]
+__all__ = ["CASES", "LIBRARY_FUNCTIONS", "elementwise", "linalg", "network", "reductions", "shaping", "windows"]
