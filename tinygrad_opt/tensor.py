@@ -882,7 +882,8 @@ def _unwrap(value: Any) -> Any:
     if isinstance(value, Tensor):
         return value._data
     if isinstance(value, (list, tuple)) and any(isinstance(item, (Tensor, list, tuple)) for item in value):
-        return type(value)(_unwrap(item) for item in value)
+        items = map(_unwrap, value)
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
     return value
 
 

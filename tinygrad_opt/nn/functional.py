@@ -6,15 +6,20 @@ in the default dtype.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tinygrad_opt.errors import ShapeError
-from tinygrad_opt.rules import network
+from tinygrad_opt.rng import generator_or_default
+from tinygrad_opt.rules import network, shaping, windows
+from tinygrad_opt.rules.windows import Geometry
 from tinygrad_opt.tensor import Tensor, apply, get_default_dtype
+
+Pair = int | tuple[int, int]  # one number for rows and columns alike, or one for each
 
 # Layers --------------------------------------------------------------------------------------------------------------
 
@@ -38,6 +43,235 @@ def linear(x: Any, weight: Any, bias: Any = None) -> Tensor:
             f"linear needs inputs of shape (..., {weight.shape[-1]}) for a weight of shape {weight.shape}, and a bias "
             f"of {weight.shape[:1]}; got inputs of shape {x.shape}" + ("" if bias is None else f", bias {bias.shape}")
         ) from error
+
+
+def conv2d(
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Pair = 1,
+    padding: Pair | str = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+) -> Tensor:
+    """Slide ``weight`` over images: out[n, o, r, c] = bias[o] + Σ weight[o, i, j, k] · x[n, i, r s + j d, c s + k d].
+
+    ``x`` is (batch, in_channels, height, width), or one image without the batch; ``weight`` is (out_channels,
+    in_channels / groups, kernel height, kernel width), ``bias`` (out_channels,) or None. The result is (batch,
+    out_channels, ⌊(height + 2 padding - dilation (kernel - 1) - 1) / stride⌋ + 1, the same for the width).
+
+    ``padding`` is the number of zeros on each side, "valid" for none, or "same" for a result of the size of x (with
+    stride 1). ``groups`` cuts the channels into so many parts that do not see each other.
+
+    Raises ShapeError when the shapes do not fit together, ValueError for options out of range.
+
+    >>> import numpy as np
+    >>> from tinygrad_opt.nn import functional as F
+    >>> F.conv2d(np.ones((1, 1, 3, 3)), np.ones((1, 1, 2, 2)))
+    Tensor([[[[4., 4.],
+              [4., 4.]]]])
+    """
+    if not isinstance(x, Tensor):
+        x = _array_like(x, weight)
+    weight = _input(weight)
+    x, one = _images("conv2d", x)
+    if weight.ndim != 4 or groups < 1 or weight.shape[0] % groups or x.shape[1] != weight.shape[1] * groups:
+        raise ShapeError(
+            f"conv2d with groups={groups} and a weight of shape {weight.shape} (out_channels, in_channels / groups, "
+            f"height, width) needs images of {weight.shape[1] * groups if weight.ndim == 4 else '?'} channels, and a "
+            f"number of outputs that the groups divide; got images of shape {x.shape}, (batch, channels, height, width)"
+        )
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise ShapeError(f"conv2d needs a bias of shape {weight.shape[:1]} for this weight; got {bias.shape}")
+    geometry = _fitting("conv2d", x, Geometry(*window_options(weight.shape[2:], stride, padding, dilation)))
+    out = apply(windows.conv2d, (x, weight, bias, geometry))
+    return out[0] if one else out
+
+
+def max_pool2d(x: Any, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0, dilation: Pair = 1) -> Tensor:
+    """The largest element of every window: (..., height, width) -> (..., rows of windows, columns of windows).
+
+    ``stride`` is ``kernel_size`` where it is None: windows side by side. ``padding``, at most half the kernel, never
+    is the largest. Where several elements are equally large, the first gets the gradient, as in PyTorch.
+
+    Raises ShapeError for images smaller than a window, ValueError for options out of range.
+
+    >>> from tinygrad_opt.nn import functional as F
+    >>> F.max_pool2d([[[1.0, 2.0], [4.0, 3.0]]], 2)
+    Tensor([[[4.]]])
+    """
+    x, geometry = _pool("max_pool2d", x, kernel_size, stride, padding, dilation)
+    return apply(windows.max_pool2d, (x, geometry))
+
+
+def avg_pool2d(
+    x: Any, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0, count_include_pad: bool = True
+) -> Tensor:
+    """The mean of every window: (..., height, width) -> (..., rows of windows, columns of windows).
+
+    ``stride`` is ``kernel_size`` where it is None. The zeros of the ``padding``, at most half the kernel, are part of
+    the mean, unless ``count_include_pad`` is False.
+
+    Raises ShapeError for images smaller than a window, ValueError for options out of range.
+
+    >>> from tinygrad_opt.nn import functional as F
+    >>> F.avg_pool2d([[[1.0, 2.0], [4.0, 3.0]]], 2)
+    Tensor([[[2.5]]])
+    """
+    x, geometry = _pool("avg_pool2d", x, kernel_size, stride, padding, 1)
+    out = apply(windows.avg_pool2d, (x, geometry))
+    if count_include_pad or geometry.padding == (0, 0):
+        return out
+    return apply(np.divide, (out, windows.avg_pool2d(np.ones(x.shape[-2:], x.dtype), geometry)))
+
+
+def dropout(x: Any, p: float = 0.5, training: bool = True, generator: np.random.Generator | None = None) -> Tensor:
+    """Set each element to 0 with probability ``p``, and multiply the others by 1 / (1 - p), so that the mean stays.
+
+    Without ``training``, ``x`` as it is. What is dropped is drawn anew at every call, from ``generator`` or the
+    library's own.
+
+    Raises ValueError for a ``p`` outside [0, 1].
+
+    Source: Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting" (2014).
+
+    >>> import numpy as np
+    >>> from tinygrad_opt.nn import functional as F
+    >>> F.dropout(np.ones(8), 0.5, generator=np.random.default_rng(0))
+    Tensor([2., 0., 0., 0., 2., 2., 2., 2.])
+    """
+    if not 0 <= p <= 1:
+        raise ValueError(f"dropout needs a probability p in [0, 1]; got {p!r}")
+    x = _input(x)
+    if not training or p == 0:
+        return x if isinstance(x, Tensor) else Tensor(x, dtype=x.dtype)
+    kept = generator_or_default(generator).random(x.shape) >= p
+    scale = np.multiply(kept, 1 / (1 - p) if p < 1 else 0.0, dtype=x.dtype)
+    return apply(np.multiply, (x, scale))
+
+
+def batch_norm(
+    x: Any,
+    running_mean: Any = None,
+    running_var: Any = None,
+    weight: Any = None,
+    bias: Any = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """(x - μ) / √(σ² + ε) · weight + bias, for every channel (the second axis) with the mean and variance of its own.
+
+    ``x`` is (batch, channels) or (batch, channels, ...); the others are (channels,). With ``training`` μ and σ² are
+    those of this batch, and the running ones, Tensors, move towards them: running ← (1 - momentum) running + momentum ·
+    (μ, or σ² n / (n - 1)). Without, μ and σ² are the running ones, or, where there are none, those of the batch.
+
+    Raises ShapeError for other shapes, and, with ``training``, for a batch with one value per channel.
+
+    Source: Ioffe and Szegedy, "Batch Normalization" (2015), https://arxiv.org/abs/1502.03167.
+
+    >>> from tinygrad_opt.nn import functional as F
+    >>> F.batch_norm([[1.0], [3.0]], training=True, eps=0.0)
+    Tensor([[-1.],
+            [ 1.]])
+    """
+    x = _input(x)
+    given = [t for t in (running_mean, running_var, weight, bias) if t is not None]
+    if x.ndim < 2 or any(t.shape != x.shape[1:2] for t in given):
+        shapes = ", ".join(str(t.shape) for t in given)
+        raise ShapeError(
+            f"batch_norm needs x (batch, channels, ...), and the rest (channels,); got {x.shape}; {shapes}"
+        )
+    axes = (0, *range(2, x.ndim))
+    broad = (x.shape[1],) + (1,) * (x.ndim - 2)
+    if not training and running_mean is not None:
+        scale = np.reshape(1 / np.sqrt(running_var.data + eps), broad)
+        out = apply(np.multiply, (apply(np.subtract, (x, np.reshape(running_mean.data, broad))), scale))
+    else:
+        values = x.size // x.shape[1] if x.shape[1] else 0
+        if values < 2:
+            raise ShapeError(
+                f"batch_norm in training needs more than one value for each channel; got a batch of shape {x.shape}. "
+                "Use larger batches (drop_last=True leaves out a last one that is smaller), or model.eval()"
+            )
+        out = apply(network.standardize, (x, axes, eps))
+        if running_mean is not None:
+            mean, variance = network.moments(x.data if isinstance(x, Tensor) else x, axes)
+            _move(running_mean, mean, momentum)
+            _move(running_var, variance * (values / (values - 1)), momentum)
+    return _scale_and_shift(out, weight, bias, broad)
+
+
+def layer_norm(
+    x: Any, normalized_shape: int | Sequence[int], weight: Any = None, bias: Any = None, eps: float = 1e-5
+) -> Tensor:
+    """(x - μ) / √(σ² + ε) · weight + bias, with the mean and variance over the last axes, of each example on its own.
+
+    ``normalized_shape`` is the shape of these axes, and that of ``weight`` and ``bias``.
+
+    Raises ShapeError when ``x`` does not end with that shape.
+
+    Source: Ba, Kiros and Hinton, "Layer Normalization" (2016), https://arxiv.org/abs/1607.06450.
+
+    >>> from tinygrad_opt.nn import functional as F
+    >>> F.layer_norm([[1.0, 3.0], [0.0, 4.0]], 2, eps=0.0)
+    Tensor([[-1.,  1.],
+            [-1.,  1.]])
+    """
+    x = _input(x)
+    shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    given = [t.shape for t in (weight, bias) if t is not None]
+    if not shape or x.shape[-len(shape) :] != shape or 0 in shape or any(other != shape for other in given):
+        raise ShapeError(
+            f"layer_norm over {shape} needs inputs of shape (..., {str(shape)[1:-1].rstrip(',')}), and weight and bias "
+            f"of that shape; got inputs of {x.shape}" + "".join(f", {other}" for other in given)
+        )
+    out = apply(network.standardize, (x, tuple(range(-len(shape), 0)), eps))
+    return _scale_and_shift(out, weight, bias, shape)
+
+
+def embedding(indices: Any, weight: Any, padding_idx: int | None = None) -> Tensor:
+    """The rows of ``weight`` at ``indices``: whole numbers (...) and weight (rows, features) -> (..., features).
+
+    The row ``padding_idx``, where there is one, gets no gradient.
+
+    Raises TypeError for indices that are no whole numbers, ValueError for one outside 0 ... rows - 1.
+
+    >>> from tinygrad_opt.nn import functional as F
+    >>> F.embedding([1, 1, 0], np.array([[0.5, 0.0], [1.5, 2.0]]))
+    Tensor([[1.5, 2. ],
+            [1.5, 2. ],
+            [0.5, 0. ]])
+    """
+    weight = weight if isinstance(weight, Tensor) else Tensor(weight)
+    places = indices.data if isinstance(indices, Tensor) else np.asarray(indices)
+    if places.dtype.kind not in "iu" and places.size:
+        raise TypeError(f"embedding needs indices of an integer dtype; got {places.dtype}, of shape {places.shape}")
+    places = places.astype(np.intp, copy=False)
+    wrong = (places < 0) | (places >= len(weight))
+    if wrong.any():
+        raise ValueError(f"indices must lie in 0 ... {len(weight) - 1} for this embedding; got {places[wrong].flat[0]}")
+    rows = apply(shaping.getitem, (weight, places))
+    if padding_idx is None:
+        return rows
+    return apply(np.where, ((places == padding_idx)[..., None], rows.detach(), rows))
+
+
+def flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
+    """The axes from ``start_dim`` to ``end_dim``, both included, as one. Raises ShapeError where they are not there.
+
+    >>> import numpy as np
+    >>> from tinygrad_opt.nn import functional as F
+    >>> F.flatten(np.ones((2, 3, 4)), 1).shape
+    (2, 12)
+    """
+    x = _input(x)
+    axes = range(x.ndim) if x.ndim else range(1)
+    first, last = (dim + len(axes) if dim < 0 else dim for dim in (start_dim, end_dim))
+    if first not in axes or last not in axes or first > last:
+        raise ShapeError(f"flatten cannot join the axes {start_dim} to {end_dim} of a shape {x.shape}")
+    length = math.prod(x.shape[first : last + 1])
+    return apply(np.reshape, (x, (*x.shape[:first], length, *x.shape[last + 1 :])))
 
 
 # Activations ---------------------------------------------------------------------------------------------------------
@@ -71,6 +305,75 @@ def sigmoid(x: Any) -> Tensor:
     Tensor([0. , 0.5, 1. ])
     """
     return apply(network.sigmoid, (_input(x),), {})
+
+
+def leaky_relu(x: Any, negative_slope: float = 0.01) -> Tensor:
+    """x where it is positive, ``negative_slope`` · x elsewhere; the derivative at 0 is ``negative_slope``.
+
+    Source: Maas, Hannun and Ng, "Rectifier Nonlinearities Improve Neural Network Acoustic Models" (2013).
+
+    >>> from tinygrad_opt.nn import functional as F
+    >>> F.leaky_relu([-1.0, 2.0], 0.1)
+    Tensor([-0.1,  2. ])
+    """
+    return apply(network.leaky_relu, (_input(x), negative_slope))
+
+
+def elu(x: Any, alpha: float = 1.0) -> Tensor:
+    """x where it is positive, ``alpha`` (eˣ - 1) elsewhere; the derivative at 0 is ``alpha``.
+
+    Source: Clevert, Unterthiner and Hochreiter, "Fast and Accurate Deep Network Learning by Exponential Linear Units"
+    (2016), https://arxiv.org/abs/1511.07289.
+
+    >>> from tinygrad_opt.nn import functional as F
+    >>> F.elu([-1e4, 2.0])
+    Tensor([-1.,  2.])
+    """
+    return apply(network.elu, (_input(x), alpha))
+
+
+def silu(x: Any) -> Tensor:
+    """x σ(x), with σ the sigmoid: like ReLU, but smooth. Also called swish.
+
+    Source: Elfwing, Uchibe and Doya, "Sigmoid-Weighted Linear Units" (2018), https://arxiv.org/abs/1702.03118.
+
+    >>> from tinygrad_opt.nn import functional as F
+    >>> F.silu([0.0, 1e4])
+    Tensor([    0., 10000.])
+    """
+    return apply(network.silu, (_input(x),))
+
+
+def gelu(x: Any, approximate: str = "none") -> Tensor:
+    """x Φ(x), with Φ the normal distribution: like ReLU, but smooth.
+
+    With ``approximate="tanh"``, Φ(x) ≈ (1 + tanh(√(2/π) (x + 0.044715 x³))) / 2, off by less than 0.001.
+
+    Source: Hendrycks and Gimpel, "Gaussian Error Linear Units" (2016), https://arxiv.org/abs/1606.08415.
+
+    >>> from tinygrad_opt.nn import functional as F
+    >>> F.gelu([-1.0, 0.0, 1.0])
+    Tensor([-0.15865525,  0.        ,  0.84134475])
+    """
+    if approximate not in ("none", "tanh"):
+        raise ValueError(f'approximate must be "none" or "tanh"; got {approximate!r}')
+    x = _input(x)
+    if approximate == "none":
+        return apply(network.gelu, (x,))
+    x = x if isinstance(x, Tensor) else Tensor(x, dtype=x.dtype)
+    return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))  # type: ignore[no-any-return]
+
+
+def softplus(x: Any, beta: float = 1.0) -> Tensor:
+    """log(1 + e^(βx)) / β, a smooth ReLU, without overflow; the larger ``beta``, the closer to ReLU.
+
+    >>> from tinygrad_opt.nn import functional as F
+    >>> F.softplus([-1e4, 0.0, 1e4])
+    Tensor([0.00000000e+00, 6.93147181e-01, 1.00000000e+04])
+    """
+    if not beta > 0:
+        raise ValueError(f"softplus needs a positive beta; got {beta!r}")
+    return apply(network.softplus, (_input(x), beta))
 
 
 def softmax(x: Any, axis: int = -1) -> Tensor:
@@ -117,6 +420,37 @@ def mse_loss(prediction: Any, target: Any, reduction: str = "mean") -> Tensor:
     """
     prediction, target = _same_shape("mse_loss", prediction, target)
     return _loss(network.squared_error, prediction, target, reduction)
+
+
+def l1_loss(prediction: Any, target: Any, reduction: str = "mean") -> Tensor:
+    """Mean absolute error: |prediction - target|, averaged over all elements; the derivative at 0 is 0.
+
+    Both have the same shape, any shape. Raises ShapeError otherwise.
+
+    >>> from tinygrad_opt.nn import functional as F
+    >>> F.l1_loss([1.0, 2.0], [1.0, 4.0]).item()
+    1.0
+    """
+    prediction, target = _same_shape("l1_loss", prediction, target)
+    return _loss(network.absolute_error, prediction, target, reduction)
+
+
+def huber_loss(prediction: Any, target: Any, reduction: str = "mean", delta: float = 1.0) -> Tensor:
+    """With d = |prediction - target|: d²/2 up to ``delta`` = δ, and the line δ (d - δ/2) beyond, averaged.
+
+    Smooth at 0 as the squared error is, and no more moved by outliers than the absolute error is. Both have the same
+    shape, any shape. Raises ShapeError otherwise, ValueError for a ``delta`` that is not positive.
+
+    Source: Huber, "Robust Estimation of a Location Parameter" (1964).
+
+    >>> from tinygrad_opt.nn import functional as F
+    >>> F.huber_loss([0.5, 4.0], [0.0, 0.0], reduction="none")
+    Tensor([0.125, 3.5  ])
+    """
+    if not delta > 0:
+        raise ValueError(f"huber_loss needs a positive delta; got {delta!r}")
+    prediction, target = _same_shape("huber_loss", prediction, target)
+    return _loss(network.huber, prediction, target, reduction, delta)
 
 
 def binary_cross_entropy(prediction: Any, target: Any, reduction: str = "mean") -> Tensor:
@@ -167,37 +501,44 @@ def cross_entropy(logits: Any, target: Any, reduction: str = "mean", label_smoot
     >>> round(F.cross_entropy([[2.0, 0.0, 0.0]], [0]).item(), 4)
     0.2395
     """
-    logits = _input(logits)
-    target = target if isinstance(target, Tensor) else np.asarray(target)
-    shape = logits.shape
-    if not shape or shape[1 if len(shape) > 1 else 0] == 0:
-        raise ShapeError(f"cross_entropy needs logits of shape (batch, classes); got {shape}")
-    if len(shape) > 2:
-        logits = np.moveaxis(logits, 1, -1)
-        target = np.moveaxis(target, 1, -1) if target.ndim == len(shape) else target
-        shape = logits.shape
+    logits, target = _classes_last("cross_entropy", logits, target)
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"label_smoothing must lie in [0, 1]; got {label_smoothing}")
     if target.dtype.kind in "iu":
-        mask = _one_hot(shape, target.data if isinstance(target, Tensor) else target)
+        mask = _one_hot("cross_entropy", logits.shape, target)
         if not label_smoothing:
             return _loss(network.softmax_log_loss, logits, mask, reduction)
         target = mask.astype(logits.dtype)
-    if target.shape != shape or target.dtype.kind != "f":
+    if target.shape != logits.shape or target.dtype.kind != "f":
         raise ShapeError(
-            f"cross_entropy needs integer class indices of shape {shape[:-1]}, or probabilities of shape "
-            f"{shape}, for these logits; got a target of shape {target.shape} and dtype {target.dtype}"
+            f"cross_entropy needs integer class indices of shape {logits.shape[:-1]}, or probabilities of shape "
+            f"{logits.shape}, for these logits; got a target of shape {target.shape} and dtype {target.dtype}"
         )
     if not isinstance(target, Tensor):
         target = _array_like(target, logits)
-    if not 0 <= label_smoothing <= 1:
-        raise ValueError(f"label_smoothing must lie in [0, 1]; got {label_smoothing}")
     _check_probabilities("cross_entropy: target probabilities", target)
     if label_smoothing:
         target = (1 - label_smoothing) * target + label_smoothing / logits.shape[-1]
-    if reduction == "mean" and not logits.size:
-        raise ShapeError(f"the mean loss of no examples is not defined; got logits of shape {shape}")
-    losses = -(log_softmax(logits) * target).sum(axis=-1)
-    reduce: dict[str, Callable[[], Tensor]] = {"mean": losses.mean, "sum": losses.sum, "none": losses.__pos__}
-    return reduce[check_reduction(reduction)]()
+    return _reduced(-(log_softmax(logits) * target).sum(axis=-1), reduction)
+
+
+def nll_loss(log_probabilities: Any, target: Any, reduction: str = "mean") -> Tensor:
+    """-log p at the true class, averaged over the examples: `cross_entropy` for what went through `log_softmax` before.
+
+    ``log_probabilities`` is (classes,), (batch, classes) or (batch, classes, ...), ``target`` holds class indices and
+    has that shape without the classes.
+
+    Raises ShapeError for shapes that do not fit, TypeError for a target that is not of whole numbers, ValueError for a
+    class index outside 0 ... classes - 1.
+
+    >>> import numpy as np
+    >>> from tinygrad_opt.nn import functional as F
+    >>> round(F.nll_loss(np.log([[0.25, 0.75]]), [0]).item(), 4)
+    1.3863
+    """
+    x, target = _classes_last("nll_loss", log_probabilities, target)
+    mask = _one_hot("nll_loss", x.shape, target)
+    return _reduced(-_at(x, mask), reduction)
 
 
 def hinge_loss(prediction: Any, target: Any, reduction: str = "mean") -> Tensor:
@@ -212,24 +553,65 @@ def hinge_loss(prediction: Any, target: Any, reduction: str = "mean") -> Tensor:
     >>> F.hinge_loss([2.0, 0.5, -1.0], [1, 1, 1]).item()
     0.8333333333333334
     """
-    prediction, target = _same_shape("hinge_loss", prediction, target)
-    labels = target.data if isinstance(target, Tensor) else target
-    wrong = np.abs(labels) != 1
-    if wrong.any():
-        raise ValueError(
-            f"hinge_loss needs labels of -1 or 1; got {labels[wrong].flat[0]:g}. For labels of 0 and 1 write 2 * y - 1"
-        )
+    prediction, target = _scores_and_signs("hinge_loss", prediction, target)
     return _loss(network.hinge, prediction, target, reduction)
+
+
+def squared_hinge_loss(prediction: Any, target: Any, reduction: str = "mean") -> Tensor:
+    """max(0, 1 - target · prediction)² for labels of -1 or 1, averaged: `hinge_loss` without the kink.
+
+    Raises ShapeError for different shapes, ValueError for labels other than -1 and 1.
+
+    >>> from tinygrad_opt.nn import functional as F
+    >>> F.squared_hinge_loss([2.0, 0.5, -1.0], [1, 1, 1], reduction="none")
+    Tensor([0.  , 0.25, 4.  ])
+    """
+    prediction, target = _scores_and_signs("squared_hinge_loss", prediction, target)
+    return _loss(network.squared_hinge, prediction, target, reduction)
+
+
+def multi_margin_loss(prediction: Any, target: Any, reduction: str = "mean", p: int = 1, margin: float = 1.0) -> Tensor:
+    """The hinge loss of several classes: Σ over the wrong ones of max(0, margin - x[right] + x[wrong])^p, ÷ classes.
+
+    ``prediction`` holds scores (classes,), (batch, classes) or (batch, classes, ...), ``target`` class indices in that
+    shape without the classes; ``p`` is 1 or 2. Averaged over the examples.
+
+    Raises ShapeError for shapes that do not fit, TypeError for a target that is not of whole numbers, ValueError for a
+    class index outside 0 ... classes - 1, or another ``p``.
+
+    Source: Crammer and Singer, "On the Algorithmic Implementation of Multiclass Kernel-based Vector Machines" (2001).
+
+    >>> from tinygrad_opt.nn import functional as F
+    >>> F.multi_margin_loss([[0.0, 0.5, 3.0]], [2]).item(), F.multi_margin_loss([[0.0, 0.5]], [0]).item()
+    (0.0, 0.75)
+    """
+    if p not in (1, 2):
+        raise ValueError(f"multi_margin_loss needs p of 1 or 2; got {p!r}")
+    x, target = _classes_last("multi_margin_loss", prediction, target)
+    mask = _one_hot("multi_margin_loss", x.shape, target)
+    short = relu((margin - np.expand_dims(_at(x, mask), -1)) + x) * (~mask).astype(x.dtype)
+    return _reduced((short if p == 1 else short * short).sum(axis=-1) / x.shape[-1], reduction)
 
 
 # Checks --------------------------------------------------------------------------------------------------------------
 
 
-def _loss(primitive: Any, prediction: Any, target: Any, reduction: str) -> Tensor:
+def _loss(primitive: Any, prediction: Any, target: Any, reduction: str, *options: float) -> Tensor:
     """Run a fused loss."""
-    if reduction == "mean" and not prediction.size:
-        raise ShapeError(f"the mean loss of no examples is not defined; got predictions of shape {prediction.shape}")
-    return apply(primitive, (prediction, target, check_reduction(reduction)), {})
+    _check_not_empty(prediction.shape, prediction.size, reduction)
+    return apply(primitive, (prediction, target, check_reduction(reduction), *options))
+
+
+def _reduced(losses: Tensor, reduction: str) -> Tensor:
+    """The losses of all examples, reduced."""
+    _check_not_empty(losses.shape, losses.size, reduction)
+    reduce: dict[str, Callable[[], Tensor]] = {"mean": losses.mean, "sum": losses.sum, "none": losses.__pos__}
+    return reduce[check_reduction(reduction)]()
+
+
+def _check_not_empty(shape: tuple[int, ...], size: int, reduction: str) -> None:
+    if reduction == "mean" and not size:
+        raise ShapeError(f"the mean loss of no examples is not defined; got predictions of shape {shape}")
 
 
 def check_reduction(reduction: str) -> str:
@@ -266,6 +648,36 @@ def _same_shape(loss: str, prediction: Any, target: Any) -> tuple[Any, Any]:
     return prediction, target
 
 
+def _scores_and_signs(loss: str, prediction: Any, target: Any) -> tuple[Any, Any]:
+    """Scores, and labels of -1 or 1, of one shape."""
+    prediction, target = _same_shape(loss, prediction, target)
+    labels = target.data if isinstance(target, Tensor) else target
+    wrong = np.abs(labels) != 1
+    if wrong.any():
+        raise ValueError(
+            f"{loss} needs labels of -1 or 1; got {labels[wrong].flat[0]:g}. For labels of 0 and 1 write 2 * y - 1"
+        )
+    return prediction, target
+
+
+def _classes_last(loss: str, scores: Any, target: Any) -> tuple[Any, Any]:
+    """Scores (..., classes) from scores (batch, classes, ...), and the target with its axes in the same order."""
+    scores = _input(scores)
+    target = target if isinstance(target, Tensor) else np.asarray(target)
+    shape = scores.shape
+    if not shape or shape[1 if len(shape) > 1 else 0] == 0:
+        raise ShapeError(f"{loss} needs scores of shape (batch, classes); got {shape}")
+    if len(shape) > 2:
+        scores = np.moveaxis(scores, 1, -1)
+        target = np.moveaxis(target, 1, -1) if target.ndim == len(shape) else target
+    return scores, target
+
+
+def _at(x: Any, mask: npt.NDArray[np.bool_]) -> Tensor:
+    """The elements of x (..., classes) where the mask is True, one for each example."""
+    return apply(np.reshape, (apply(shaping.getitem, (x, mask)), x.shape[:-1]))
+
+
 def _check_probabilities(what: str, values: Any) -> None:
     array = values.data if isinstance(values, Tensor) else values
     wrong = ~((array >= 0) & (array <= 1))
@@ -273,16 +685,102 @@ def _check_probabilities(what: str, values: Any) -> None:
         raise ValueError(f"{what} must lie in [0, 1]; got {array[wrong].flat[0]:g}")
 
 
-def _one_hot(shape: tuple[int, ...], target: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+def _one_hot(loss: str, shape: tuple[int, ...], target: Any) -> npt.NDArray[np.bool_]:
     """A mask of ``shape``, (..., classes), True at each target's class."""
     classes = shape[-1]
     if target.shape != shape[:-1]:
         raise ShapeError(
-            f"cross_entropy needs one class index per example: shape {shape[:-1]} for logits with {classes} classes "
+            f"{loss} needs one class index per example: shape {shape[:-1]} for {classes} classes "
             f"(last axis of {shape}); got target indices of shape {target.shape}"
         )
-    mask: npt.NDArray[np.bool_] = np.equal(target[..., None], np.arange(classes))
-    if np.count_nonzero(mask) != target.size:
-        wrong = target[(target < 0) | (target >= classes)]
+    if target.dtype.kind not in "iu" and target.size:
+        raise TypeError(f"{loss} needs class indices of an integer dtype; got {target.dtype}")
+    places = target.data if isinstance(target, Tensor) else target
+    mask: npt.NDArray[np.bool_] = np.equal(places[..., None], np.arange(classes))
+    if np.count_nonzero(mask) != places.size:
+        wrong = places[(places < 0) | (places >= classes)]
         raise ValueError(f"class indices must lie in 0 ... {classes - 1} for {classes} classes; got {wrong.flat[0]}")
     return mask
+
+
+def _pair(name: str, value: Pair, least: int = 1) -> tuple[int, int]:
+    """One number twice, or two numbers, each a whole number of at least ``least``."""
+    pair = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+    if len(pair) != 2 or not all(isinstance(n, (int, np.integer)) and n >= least for n in pair):
+        raise ValueError(f"{name} must be a whole number from {least} on, or a pair of them; got {value!r}")
+    return int(pair[0]), int(pair[1])
+
+
+def window_options(
+    kernel_size: Pair, stride: Pair | None, padding: Pair | str, dilation: Pair = 1, pool: str = ""
+) -> tuple[tuple[int, int], ...]:
+    """The options of windows as pairs, checked; those of a ``pool`` are padded with half the kernel at most."""
+    kernel, steps = _pair("kernel_size", kernel_size), _pair("dilation", dilation)
+    strides = kernel if stride is None else _pair("stride", stride)
+    around = _padding(padding, kernel, strides, steps)
+    if pool and (2 * around[0] > kernel[0] or 2 * around[1] > kernel[1]):
+        raise ValueError(f"{pool} needs a padding of at most half the kernel {kernel}; got {around}")
+    return kernel, strides, around, steps
+
+
+def _padding(
+    padding: Pair | str, kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]
+) -> tuple[int, int]:
+    """The zeros on each side of the rows, and of the columns."""
+    if not isinstance(padding, str):
+        return _pair("padding", padding, least=0)
+    reach = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
+    if padding == "same" and stride == (1, 1) and all(n % 2 == 0 for n in reach):
+        return reach[0] // 2, reach[1] // 2
+    if padding == "valid":
+        return 0, 0
+    raise ValueError(
+        'padding must be a whole number, a pair, "valid", or, for stride 1 and kernels of odd size, "same"; got '
+        f"{padding!r} for the kernel {kernel} and stride {stride}"
+    )
+
+
+def _images(function: str, x: Any) -> tuple[Any, bool]:
+    """x (batch, channels, height, width), and whether it was a single image, without the batch."""
+    if x.ndim not in (3, 4):
+        raise ShapeError(
+            f"{function} needs images of shape (batch, channels, height, width) or (channels, height, width); got "
+            f"{x.shape}. Grey images (batch, height, width) have one channel: x[:, None]"
+        )
+    return (np.reshape(x, (1, *x.shape)), True) if x.ndim == 3 else (x, False)
+
+
+def _pool(
+    function: str, x: Any, kernel_size: Pair, stride: Pair | None, padding: Pair, dilation: Pair
+) -> tuple[Any, Geometry]:
+    """Images and windows of a pooling function, checked."""
+    x = _input(x)
+    if x.ndim not in (3, 4):
+        _images(function, x)
+    return x, _fitting(function, x, Geometry(*window_options(kernel_size, stride, padding, dilation, pool=function)))
+
+
+def _fitting(function: str, x: Any, geometry: Geometry) -> Geometry:
+    """The geometry, when a window fits into the images."""
+    try:
+        geometry.sizes(x.shape[-2:])
+    except ValueError as error:
+        raise ShapeError(
+            f"{function}: {error}; got images of shape {x.shape} and the kernel {geometry.kernel}"
+        ) from None
+    return geometry
+
+
+def _scale_and_shift(x: Tensor, weight: Any, bias: Any, shape: tuple[int, ...]) -> Tensor:
+    """x · weight + bias, both in ``shape``, where they are there."""
+    if weight is not None:
+        x = x * (weight if weight.shape == shape else weight.reshape(shape))
+    if bias is not None:
+        x = x + (bias if bias.shape == shape else bias.reshape(shape))
+    return x
+
+
+def _move(running: Tensor, value: npt.NDArray[Any], momentum: float) -> None:
+    """running ← (1 - momentum) running + momentum value, in a new array: an older graph keeps what it has read."""
+    old = running.data
+    running.data = ((1 - momentum) * old + momentum * value.reshape(old.shape)).astype(old.dtype)

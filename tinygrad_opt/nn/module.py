@@ -1,12 +1,12 @@
-"""Module and Parameter: what every layer and every model is made of. It stands on ``tensor.py``.
+"""Module, Parameter and Buffer: what every layer and every model is made of. It stands on ``tensor.py``.
 
-A module is its attributes plus ``forward``. There is no registry of parameters: whatever Parameter or Module is an
-attribute of a module is found by looking at its attributes, in the order in which they were first assigned.
+A module is its attributes plus ``forward``. There is no registry of parameters: whatever Parameter, Buffer or Module is
+an attribute of a module is found by looking at its attributes, in the order in which they were first assigned.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -43,6 +43,47 @@ class Parameter(Tensor):
         return super().__repr__().replace("Tensor", "Parameter", 1)
 
 
+class Buffer(Tensor):
+    """A Tensor that a module keeps but does not learn, such as a running mean: it is saved and loaded with the model.
+
+    ``data`` is an array of any shape; it is copied, and gets the default dtype where it is floating-point.
+
+    >>> from tinygrad_opt import nn
+    >>> model = nn.Linear(2, 1)
+    >>> model.calls = nn.Buffer(0)
+    >>> list(model.state_dict())
+    ['weight', 'bias', 'calls']
+    """
+
+    __slots__ = ()
+
+    def __init__(self, data: Any, *, dtype: npt.DTypeLike | None = None, name: str | None = None) -> None:
+        super().__init__(data, dtype=dtype, name=name)
+
+    def __repr__(self) -> str:
+        return super().__repr__().replace("Tensor", "Buffer", 1)
+
+
+ForwardHook = Callable[["Module", tuple[Any, ...], Any], Any]
+
+
+class HookHandle:
+    """What `Module.register_forward_hook` returns: ``remove()`` takes the hook away, and so does a ``with`` block."""
+
+    def __init__(self, hooks: dict[HookHandle, ForwardHook]) -> None:
+        self._hooks = hooks
+
+    def remove(self) -> None:
+        """Take the hook away; a second time does nothing."""
+        self._hooks.pop(self, None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.remove()
+
+
 class Module:
     """The base class of layers and models: attributes that are Parameters or Modules, and a ``forward`` method.
 
@@ -61,6 +102,7 @@ class Module:
     """
 
     training: bool = True
+    _forward_hooks: Mapping[HookHandle, ForwardHook] = {}
 
     def __init__(self) -> None:
         """Nothing has to be set up; subclasses may leave ``super().__init__()`` out."""
@@ -70,16 +112,50 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} has no forward(): define what it computes")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run `forward`."""
-        return self.forward(*args, **kwargs)
+        """Run `forward`, and then the hooks."""
+        result = self.forward(*args, **kwargs)
+        if self._forward_hooks:
+            for hook in tuple(self._forward_hooks.values()):
+                changed = hook(self, args, result)
+                result = result if changed is None else changed
+        return result
+
+    def register_forward_hook(self, hook: ForwardHook) -> HookHandle:
+        """Call ``hook(module, args, result)`` after every `forward` of this module, until the handle's ``remove()``.
+
+        What the hook returns takes the place of the result, unless it is None.
+
+        >>> import numpy as np
+        >>> from tinygrad_opt import nn
+        >>> model = nn.MLP([2, 3, 1])
+        >>> with model[0].register_forward_hook(lambda module, args, result: print(module, result.shape)):
+        ...     _ = model(np.ones((4, 2)))
+        Linear(2, 3)  # 9
+        9 parameters (4, 3)
+        """
+        if not callable(hook):
+            raise TypeError(f"a hook is a function hook(module, args, result); got {hook!r}")
+        hooks = vars(self).setdefault("_forward_hooks", {})
+        handle = HookHandle(hooks)
+        hooks[handle] = hook
+        return handle
 
     def children(self) -> dict[str, Module]:
-        """The modules that are attributes of this one, by attribute name."""
-        return {name: value for name, value in vars(self).items() if isinstance(value, Module)}
+        """The modules that are attributes of this one, by attribute name.
+
+        Raises TypeError for a list, tuple or dict with modules in it: their parameters would not be found.
+        """
+        found = {}
+        for name, value in vars(self).items():
+            if isinstance(value, Module):
+                found[name] = value
+            elif isinstance(value, (list, tuple, dict)) and name != "_forward_hooks":
+                _refuse_modules(f"{type(self).__name__}.{name}", value)
+        return found
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
         """This module and all below it, each once, with dotted names (this one's is empty)."""
-        yield from _walk(self, prefix, set())
+        yield from _walk(self, prefix, set(), each_once=True)
 
     def modules(self) -> Iterator[Module]:
         """This module and all below it, each once."""
@@ -87,18 +163,21 @@ class Module:
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """Every parameter once, with its dotted name, such as ``0.weight``; one without a name gets this one."""
-        seen: set[Parameter] = set()
-        for prefix, module in self.named_modules():
-            for attribute, value in vars(module).items():
-                if isinstance(value, Parameter) and value not in seen:
-                    seen.add(value)
-                    name = f"{prefix}.{attribute}" if prefix else attribute
-                    value.name = value.name or name
-                    yield name, value
+        for name, value in _named_tensors(self, Parameter):
+            value.name = value.name or name
+            yield name, value
 
     def parameters(self) -> Iterator[Parameter]:
         """Every parameter once: what an optimizer takes."""
         return (parameter for _, parameter in self.named_parameters())
+
+    def named_buffers(self) -> Iterator[tuple[str, Buffer]]:
+        """Every buffer once, with its dotted name, such as ``1.running_mean``."""
+        return _named_tensors(self, Buffer)
+
+    def buffers(self) -> Iterator[Buffer]:
+        """Every buffer once."""
+        return (buffer for _, buffer in self.named_buffers())
 
     def zero_grad(self) -> None:
         """Forget all gradients: ``grad`` of every parameter is None again."""
@@ -116,37 +195,41 @@ class Module:
         return self.train(False)
 
     def state_dict(self) -> dict[str, npt.NDArray[Any]]:
-        """A copy of every parameter's array by name: what `load_state_dict` takes.
+        """A copy of the array of every parameter and buffer by name: what `load_state_dict` takes.
+
+        What has several names, because it is shared, is there under each of them, as in PyTorch.
 
         >>> from tinygrad_opt import nn
         >>> {name: array.shape for name, array in nn.Linear(3, 2).state_dict().items()}
         {'weight': (2, 3), 'bias': (2,)}
         """
-        return {name: parameter.data.copy() for name, parameter in self.named_parameters()}
+        return {name: tensor.data.copy() for name, tensor in self._state().items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Copy the arrays of ``state`` into the parameters of the same names; their dtypes stay.
+        """Copy the arrays of ``state`` into the parameters and buffers of the same names; their dtypes stay.
 
-        Raises StateDictError when a name is missing or unknown, or a shape differs; nothing is changed then.
+        To load some only, put them over the rest: ``model.load_state_dict(model.state_dict() | some)``.
+
+        Raises StateDictError when a name is missing or unknown, a shape differs, a value is no array of numbers, or the
+        names of one shared parameter stand for different values; nothing is changed then.
         """
-        own = dict(self.named_parameters())
+        own = self._state()
         arrays = {name: np.asarray(_data(value)) for name, value in state.items()}
-        problems = [f"missing: {name} {own[name].shape}" for name in own.keys() - arrays.keys()]
-        problems += [f"unknown: {name} {arrays[name].shape}" for name in arrays.keys() - own.keys()]
-        problems += [
-            f"{name}: shape {arrays[name].shape} in the state, {own[name].shape} in the model"
-            for name in own.keys() & arrays.keys()
-            if arrays[name].shape != own[name].shape
-        ]
+        problems = _misfits(own, arrays)
         if problems:
             raise StateDictError(
                 f"the state does not fit {type(self).__name__}, nothing was loaded. "
                 + "; ".join(sorted(problems))
                 + ". Build the model with the sizes and names that it was saved with."
             )
-        for name, parameter in own.items():
-            parameter.data[...] = arrays[name]
-            graph.note_changes([graph.watch(parameter.data)])
+        for name, array in arrays.items():
+            tensor = own[name]
+            tensor.data[...] = array
+            graph.note_changes([graph.watch(tensor.data)])
+
+    def _state(self) -> dict[str, Tensor]:
+        """Every parameter and buffer, by each of its names."""
+        return dict(_named_tensors(self, (Parameter, Buffer), each_once=False))
 
     def extra_repr(self) -> str:
         """What stands between the parentheses of the module's line in ``repr``."""
@@ -156,13 +239,55 @@ class Module:
         return f"{_tree(self)}\n{_count(self)} parameters"
 
 
-def _walk(module: Module, name: str, seen: set[int]) -> Iterator[tuple[str, Module]]:
+def _walk(module: Module, name: str, seen: set[int], each_once: bool) -> Iterator[tuple[str, Module]]:
     if id(module) in seen:
         return
     seen.add(id(module))
     yield name, module
     for child_name, child in module.children().items():
-        yield from _walk(child, f"{name}.{child_name}" if name else child_name, seen)
+        yield from _walk(child, _join(name, child_name), seen, each_once)
+    if not each_once:  # then only a module inside itself is left out
+        seen.remove(id(module))
+
+
+def _named_tensors(module: Module, kinds: Any, each_once: bool = True) -> Iterator[tuple[str, Any]]:
+    seen: set[Tensor] = set()
+    for prefix, part in _walk(module, "", set(), each_once):
+        for attribute, value in vars(part).items():
+            if isinstance(value, kinds) and value not in seen:
+                if each_once:
+                    seen.add(value)
+                yield _join(prefix, attribute), value
+
+
+def _join(prefix: str, name: str) -> str:
+    return f"{prefix}.{name}" if prefix else name
+
+
+def _refuse_modules(place: str, value: list[Any] | tuple[Any, ...] | dict[Any, Any]) -> None:
+    """Raise TypeError for a plain list or dict of modules."""
+    items = value.values() if isinstance(value, dict) else value
+    if any(isinstance(item, Module) for item in items):
+        kind, better = type(value).__name__, "ModuleDict" if isinstance(value, dict) else "ModuleList"
+        raise TypeError(
+            f"{place} is a {kind} with modules in it, whose parameters would not be found: make it an nn.{better}"
+        )
+
+
+def _misfits(own: Mapping[str, Tensor], arrays: Mapping[str, npt.NDArray[Any]]) -> list[str]:
+    """What is wrong with a state, one sentence for each problem."""
+    problems = [f"missing: {name} {tensor.shape}" for name, tensor in own.items() if name not in arrays]
+    shared = {id(own[name]): array for name, array in arrays.items() if name in own}
+    for name, array in arrays.items():
+        if name not in own:
+            problems.append(f"unknown: {name} {array.shape}")
+        elif array.dtype.kind not in "fiub":
+            problems.append(f"{name}: not an array of numbers, but of dtype {array.dtype}")
+        elif array.shape != own[name].shape:
+            problems.append(f"{name}: shape {array.shape} in the state, {own[name].shape} in the model")
+        elif not np.array_equal(array, shared[id(own[name])], equal_nan=True):
+            problems.append(f"{name}: the same parameter has other values under another name in the state")
+    return problems
 
 
 def _data(value: Any) -> Any:
