@@ -133,6 +133,238 @@ def test_modes_are_put_back_when_a_metric_fails():
     assert tg.is_grad_enabled()
 
 
+# Early stopping, schedules, clipping, callbacks -----------------------------------------------------------------------
+
+
+def stop_at(values, epochs=10, **options):
+    """A run whose metric takes these values on the validation data, one for each epoch."""
+    numbers = iter(values)
+    stopping = tg.EarlyStopping(monitor="val_script", **options)
+    model, weights = classifier(), []
+    _, history = train(
+        model,
+        epochs=epochs,
+        validation=VALIDATION,
+        metrics={"script": lambda _, target: next(numbers) if target is VALIDATION[1] else 0.0},
+        early_stopping=stopping,
+        callbacks=lambda history: weights.append(model.state_dict()),
+    )
+    return model, history, stopping, weights
+
+
+STOPS = {  # values, options -> epochs, best epoch
+    "never better": ([3, 4, 5, 6, 7], {"patience": 2}, 3, 1),
+    "better in between": ([3, 4, 2, 5, 6, 7], {"patience": 2}, 5, 3),
+    "equal is not better": ([3, 3, 3, 3], {"patience": 3}, 4, 1),
+    "too little is not better": ([3, 2.9, 2.8, 2.7, 1], {"patience": 2, "min_delta": 0.5}, 3, 1),
+    "the larger the better": ([3, 4, 5, 1, 1], {"patience": 2, "mode": "max"}, 5, 3),
+    "NaN": ([3, float("nan"), float("nan"), 1], {"patience": 2}, 3, 1),
+    "only NaN": ([float("nan")] * 3, {"patience": 2}, 2, 0),
+    "no patience needed": ([5, 4, 3, 2, 1], {"patience": 1}, 5, 5),
+    "never ended": ([1, 2, 3, 4, 5], {"patience": None}, 5, 1),
+}
+
+
+@pytest.mark.parametrize(("values", "options", "epochs", "best"), STOPS.values(), ids=STOPS)
+def test_early_stopping_ends_and_restores_the_best_weights(values, options, epochs, best):
+    model, history, stopping, weights = stop_at(values, epochs=len(values), **options)
+    assert history.epochs == epochs
+    assert stopping.best_epoch == best
+    if best:
+        assert stopping.best == values[best - 1]
+    for name, array in model.state_dict().items():
+        np.testing.assert_array_equal(array, weights[(best or epochs) - 1][name])
+
+
+def test_without_restore_best_the_last_weights_stay():
+    model, _, _, weights = stop_at([1, 2, 3], epochs=3, patience=None, restore_best=False)
+    for name, array in model.state_dict().items():
+        np.testing.assert_array_equal(array, weights[-1][name])
+
+
+def test_the_best_weights_are_restored_after_an_interrupt():
+    def interrupt(history):
+        weights.append(model.state_dict())
+        if history.epochs == 3:
+            raise KeyboardInterrupt
+
+    model, weights = classifier(), []
+    _, history = train(
+        model, epochs=9, early_stopping=tg.EarlyStopping(monitor="loss", mode="max"), callbacks=[interrupt]
+    )
+    assert history.interrupted
+    np.testing.assert_array_equal(model[0].weight.data, weights[0]["0.weight"])
+
+
+def test_buffers_are_restored_too():
+    model = nn.Sequential(nn.BatchNorm1d(2), nn.Linear(2, 2))
+    seen = []
+    stopping = tg.EarlyStopping(monitor="loss", mode="max", patience=None)
+    train(model, early_stopping=stopping, callbacks=lambda _: seen.append(model[0].running_mean.data.copy()))
+    assert not np.array_equal(seen[0], seen[-1])
+    np.testing.assert_array_equal(model[0].running_mean.data, seen[stopping.best_epoch - 1])
+
+
+def rates_by_hand(make, losses):
+    optimizer = optim.Adam(classifier().parameters(), lr=0.02)
+    scheduler = make(optimizer)
+    rates = []
+    for loss in losses:
+        rates.append(optimizer.param_groups[0]["lr"])
+        scheduler.step(*([loss] if isinstance(scheduler, optim.lr_scheduler.ReduceLROnPlateau) else []))
+    return rates
+
+
+@pytest.mark.parametrize("validation", [None, VALIDATION], ids=["loss", "val_loss"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda optimizer: optim.lr_scheduler.StepLR(optimizer, 2, 0.5),
+        lambda optimizer: optim.lr_scheduler.CosineAnnealingLR(optimizer, 6),
+        lambda optimizer: optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=0, threshold=0.5),
+    ],
+    ids=["StepLR", "CosineAnnealingLR", "ReduceLROnPlateau"],
+)
+def test_a_schedule_is_stepped_after_every_epoch(make, validation):
+    model = classifier()
+    optimizer = optim.Adam(model.parameters(), lr=0.02)
+    loader = tg.DataLoader(X, CLASSES, batch_size=7)
+    history = tg.fit(
+        model, F.cross_entropy, optimizer, loader, 6, validation, progress=False, scheduler=make(optimizer)
+    )
+    expected = rates_by_hand(make, history["val_loss" if validation else "loss"])
+    assert history["lr"] == expected
+    assert len(set(expected)) > 1
+    assert list(history.columns)[-2:] == ["lr", "seconds"]
+
+
+@pytest.mark.parametrize(
+    ("option", "limit", "norm"),
+    [
+        ("clip_norm", 0.01, lambda grads: np.sqrt(sum((g * g).sum() for g in grads))),
+        ("clip_value", 0.001, lambda grads: max(np.abs(g).max() for g in grads)),
+    ],
+)
+def test_gradients_are_clipped_before_the_step(option, limit, norm):
+    class Watched(optim.SGD):
+        def step(self, closure=None):
+            norms.append(norm([p.grad.data for group in self.param_groups for p in group["params"]]))
+            return super().step(closure)
+
+    norms, model = [], classifier()
+    loader = tg.DataLoader(X, CLASSES, batch_size=10)
+    history = tg.fit(
+        model, F.cross_entropy, Watched(model.parameters(), lr=0.5), loader, 2, progress=False, **{option: limit}
+    )
+    assert history.epochs == 2
+    np.testing.assert_allclose(norms, limit, rtol=1e-3)
+    assert len(norms) == 6
+
+
+def test_both_clippings_together_and_none():
+    plain, _ = train()
+    wide, _ = train(clip_norm=1e9, clip_value=1e9)
+    tight, _ = train(clip_norm=1e-9, clip_value=1.0)
+    np.testing.assert_array_equal(wide[0].weight.data, plain[0].weight.data)
+    assert not np.array_equal(tight[0].weight.data, plain[0].weight.data)
+
+
+def test_callbacks_are_called_after_every_epoch_and_may_end_the_training():
+    seen = []
+    _, history = train(epochs=9, callbacks=[lambda h: seen.append(h.last["loss"]), lambda h: h.epochs == 4])
+    assert seen == history["loss"]
+    assert history.epochs == 4
+    _, history = train(epochs=3, callbacks=lambda h: "a value that is not True")
+    assert history.epochs == 3
+    _, history = train(epochs=3, callbacks=(f for f in [lambda h: seen.clear()]))
+    assert history.epochs == 3
+    assert not seen
+
+
+def test_a_history_can_be_continued():
+    model, history = train(epochs=2)
+    _, same = train(model, epochs=3, history=history)
+    assert same is history
+    assert history.epochs == 5
+    assert all(len(values) == 5 for values in history.columns.values())
+
+
+MISUSES = {
+    "no validation": ({"early_stopping": tg.EarlyStopping()}, ValueError, "monitors 'val_loss'.*pass validation data"),
+    "no such metric": (
+        {"early_stopping": tg.EarlyStopping(monitor="val_accuracy"), "validation": VALIDATION},
+        ValueError,
+        "monitors 'val_accuracy', and there is loss, val_loss",
+    ),
+    "lr as a metric": ({"metrics": {"lr": largest}}, ValueError, "cannot be called 'lr'"),
+    "validation that ends": ({"validation": iter([VALIDATION])}, ValueError, "validation is a list_iterator.*once"),
+}
+
+
+@pytest.mark.parametrize(("options", "error", "text"), MISUSES.values(), ids=MISUSES)
+def test_misuse_is_noticed_before_the_work(options, error, text):
+    calls = []
+
+    def loss_fn(prediction, target):
+        calls.append(1)
+        return F.cross_entropy(prediction, target)
+
+    with pytest.raises(error, match=text):
+        train(loss_fn=loss_fn, **options)
+    assert not calls
+
+
+def test_loaders_that_are_none():
+    model = classifier()
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(TypeError, match=r"not a pair of arrays: DataLoader\(x, y"):
+        tg.fit(model, F.cross_entropy, optimizer, (X, CLASSES), 2, progress=False)
+    with pytest.raises(ValueError, match="loader is a generator, which can be gone through only once"):
+        tg.fit(model, F.cross_entropy, optimizer, ((X, CLASSES) for _ in range(3)), 2, progress=False)
+    assert tg.fit(model, F.cross_entropy, optimizer, iter([(X, CLASSES)]), 1, progress=False).epochs == 1
+
+
+def test_a_line_search_cannot_be_clipped():
+    model = classifier()
+    optimizer = optim.GradientDescent(model.parameters(), line_search=optim.ArmijoGoldstein())
+    with pytest.raises(ValueError, match="line search needs the gradients as they are"):
+        tg.fit(model, F.cross_entropy, optimizer, [(X, CLASSES)], 1, progress=False, clip_norm=1.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"patience": 0}, "patience must be at least 1"),
+        ({"min_delta": -1.0}, "min_delta at least 0"),
+        ({"mode": "least"}, 'mode must be "min" or "max"'),
+    ],
+)
+def test_early_stopping_refuses_options_out_of_range(options, text):
+    with pytest.raises(ValueError, match=text):
+        tg.EarlyStopping(**options)
+
+
+def test_early_stopping_goes_on_where_it_was():
+    losses = [3.0, 2.0, 2.5, 2.6, 2.7, 1.0]
+
+    def run(stopping, history, model, values):
+        ended = False
+        for value in values:
+            history.append({"loss": value})
+            ended = stopping.update(history, model)
+        return ended
+
+    whole, model = tg.EarlyStopping(monitor="loss", patience=3), classifier()
+    run(whole, History(), model, losses[:4])
+    resumed, history = tg.EarlyStopping(monitor="loss", patience=3), History()
+    resumed.load_state_dict(whole.state_dict())
+    history.load_state_dict({"columns": {"loss": losses[:4]}})
+    assert run(resumed, history, model, losses[4:5])
+    assert (resumed.best, resumed.best_epoch) == (2.0, 2)
+    with pytest.raises(tg.StateDictError, match=r"has \['bad_epochs', 'best'"):
+        resumed.load_state_dict({"best": 1.0})
+
+
 # Ctrl-C --------------------------------------------------------------------------------------------------------------
 
 
@@ -264,3 +496,31 @@ def test_history_by_hand():
 def test_accuracy_refuses_what_it_cannot_compare(scores, labels, error):
     with pytest.raises(error, match="accuracy needs"):
         tg.accuracy(scores, labels)
+
+
+def test_history_as_a_table():
+    history = History()
+    assert history.table() == "| epoch |\n| ----: |"
+    for loss in (2.0, 0.123456, 1e-7):
+        history.append({"loss": loss, "seconds": 1.0})
+    history.append({"loss": 1.0, "seconds": 1.0, "accuracy": 0.5})
+    lines = history.table(every=2).splitlines()
+    assert lines == [
+        "| epoch |   loss | seconds | accuracy |",
+        "| ----: | -----: | ------: | -------: |",
+        "|     2 | 0.1235 |       1 |          |",
+        "|     4 |      1 |       1 |          |",
+    ]
+    assert len(history.table().splitlines()) == 6
+
+
+def test_the_state_of_a_history():
+    _, history = train()
+    other = History()
+    other.load_state_dict(history.state_dict())
+    assert other.columns == history.columns
+    other.append({"loss": 0.0})
+    assert history.epochs == 3
+    for wrong in ({}, {"columns": [1.0]}, {"columns": {}, "more": 1}):
+        with pytest.raises(tg.StateDictError, match="the state of a History has 'columns'"):
+            other.load_state_dict(wrong)

@@ -35,7 +35,7 @@ from tinygrad_opt.graph import detect_anomaly, is_grad_enabled, no_grad, set_gra
 from tinygrad_opt.rng import get_rng_state, manual_seed, set_rng_state
 from tinygrad_opt.rules.registry import defvjp, primitive
 from tinygrad_opt.tensor import Tensor, get_default_dtype, set_default_dtype
-from tinygrad_opt.training import History, accuracy, evaluate, fit
+from tinygrad_opt.training import EarlyStopping, History, accuracy, evaluate, fit
 from tinygrad_opt.transforms import grad, gradients, hessian, hvp, jacobian, jvp, value_and_grad, vjp
 
 __version__ = "0.1.0"
@@ -44,6 +44,7 @@ __all__ = [
     "AnomalyError",
     "CheckpointError",
     "DataLoader",
+    "EarlyStopping",
     "GradcheckError",
     "GraphError",
     "History",

@@ -1,27 +1,33 @@
-"""fit: the training loop, written once, and the History that it returns."""
+"""fit: the training loop, written once; the History that it returns, and EarlyStopping, which can end it."""
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from tinygrad_opt.errors import ShapeError
+from tinygrad_opt.errors import ShapeError, StateDictError
 from tinygrad_opt.graph import no_grad
 from tinygrad_opt.nn.module import Module
+from tinygrad_opt.nn.utils import clip_grad_norm_, clip_grad_value_
+from tinygrad_opt.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from tinygrad_opt.optim.optimizer import Optimizer
 from tinygrad_opt.tensor import Tensor
 
 Metric = Callable[[Any, Any], Any]
+Closure = Callable[[], Tensor]
 
 
 class History:
     """What `fit` saw: one number per epoch for each quantity, ``history["loss"]`` for example.
 
     The quantities are ``loss``, one per metric, the same with ``val_`` before the name where there is validation data,
-    and ``seconds``, how long the epoch took. ``interrupted`` says whether the user stopped the run.
+    ``lr`` where there is a schedule, and ``seconds``, how long the epoch took. ``columns`` is a dict of all of them,
+    which pandas takes: ``pandas.DataFrame(history.columns)``; ``viz.plot_history`` draws them. ``interrupted`` says
+    whether the user stopped the run.
 
     >>> from tinygrad_opt.training import History
     >>> history = History()
@@ -57,6 +63,39 @@ class History:
         """The numbers of the last epoch."""
         return {name: values[-1] for name, values in self.columns.items()}
 
+    def table(self, every: int = 1) -> str:
+        """The numbers as a table, which is Markdown too: a line for each epoch, or ``every`` so many, and the last.
+
+        >>> from tinygrad_opt.training import History
+        >>> history = History()
+        >>> history.append({"loss": 0.5}); history.append({"loss": 0.25})
+        >>> print(history.table())
+        | epoch | loss |
+        | ----: | ---: |
+        |     1 |  0.5 |
+        |     2 | 0.25 |
+        """
+        shown = [t for t in range(1, self.epochs + 1) if t % every == 0 or t == self.epochs]
+        rows = [["epoch", *self.columns], *([str(t), *self._numbers(t)] for t in shown)]
+        widths = [max(4, *map(len, column)) for column in zip(*rows, strict=True)]
+        rows.insert(1, ["-" * (width - 1) + ":" for width in widths])
+        lines = (" | ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows)
+        return "\n".join(f"| {line} |" for line in lines)
+
+    def _numbers(self, epoch: int) -> list[str]:
+        return [f"{values[epoch - 1]:.4g}" if epoch <= len(values) else "" for values in self.columns.values()]
+
+    def state_dict(self) -> dict[str, Any]:
+        """All there is: what `load_state_dict` takes, and `tinygrad_opt.save` saves."""
+        return {"columns": {name: list(values) for name, values in self.columns.items()}}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over the numbers of another History; raises StateDictError for anything else."""
+        columns = state.get("columns")
+        if state.keys() != {"columns"} or not isinstance(columns, Mapping):
+            raise StateDictError(f"the state of a History has 'columns', a dict of lists; this one has {sorted(state)}")
+        self.columns = {name: [float(value) for value in values] for name, values in columns.items()}
+
     def __repr__(self) -> str:
         numbers = ", ".join(f"{name}={value:.4g}" for name, value in self.last.items())
         return f"History({self.epochs} epochs{': ' + numbers if numbers else ''})"
@@ -88,6 +127,80 @@ def accuracy(prediction: Any, target: Any) -> float:
     return float(np.mean(np.where(scores >= 0, 1, -1) == labels))
 
 
+class EarlyStopping:
+    """Ends a training when a number has not improved for ``patience`` epochs, and puts the best weights back.
+
+    For `fit`: ``fit(..., early_stopping=EarlyStopping(patience=5))``. The number is ``history[monitor]``; ``mode``
+    "min" or "max" says what improving means, and it has to improve by more than ``min_delta``. A NaN is no improvement.
+    With ``patience`` None the training is never ended. With ``restore_best`` the model has, after `fit`, the parameters
+    and buffers of the best epoch, also when it ended by itself or with Ctrl-C. ``best`` is the best number,
+    ``best_epoch`` when it was reached, counted from 1 (0: never).
+
+    Raises ValueError for a ``patience`` below 1, another mode, or a negative ``min_delta``.
+
+    Source: Prechelt, "Early Stopping - But When?" (1998).
+
+    >>> import numpy as np, tinygrad_opt as tg
+    >>> from tinygrad_opt import nn, optim
+    >>> model = nn.Linear(1, 1)
+    >>> loader = tg.DataLoader(np.ones((8, 1)), np.ones((8, 1)), batch_size=4)
+    >>> stopping = tg.EarlyStopping(patience=2, monitor="loss")
+    >>> optimizer = optim.SGD(model.parameters(), lr=1.0)  # each step overshoots, and the next one comes back
+    >>> history = tg.fit(model, nn.MSELoss(), optimizer, loader, 100, progress=False, early_stopping=stopping)
+    >>> history.epochs < 100
+    True
+    """
+
+    def __init__(
+        self,
+        patience: int | None = 5,
+        monitor: str = "val_loss",
+        mode: str = "min",
+        min_delta: float = 0.0,
+        restore_best: bool = True,
+    ) -> None:
+        if mode not in ("min", "max"):
+            raise ValueError(f'mode must be "min" or "max"; got {mode!r}')
+        if (patience is not None and not patience >= 1) or not min_delta >= 0:
+            raise ValueError(
+                f"patience must be at least 1, or None, and min_delta at least 0; got {patience!r} and {min_delta!r}"
+            )
+        self.patience, self.monitor, self.mode, self.min_delta = patience, monitor, mode, min_delta
+        self.restore_best = restore_best
+        self.best = math.inf if mode == "min" else -math.inf
+        self.best_epoch = 0
+        self.bad_epochs = 0
+        self.best_weights: dict[str, Any] | None = None
+
+    def update(self, history: History, model: Module) -> bool:
+        """Take note of the last epoch; return whether the training should end."""
+        value = history[self.monitor][-1]
+        better = value < self.best - self.min_delta if self.mode == "min" else value > self.best + self.min_delta
+        if better:
+            self.best, self.best_epoch, self.bad_epochs = value, history.epochs, 0
+            self.best_weights = model.state_dict() if self.restore_best else None
+        else:
+            self.bad_epochs += 1
+        return self.patience is not None and self.bad_epochs >= self.patience
+
+    def restore(self, model: Module) -> None:
+        """Put the best weights back, where there are any."""
+        if self.best_weights is not None:
+            model.load_state_dict(self.best_weights)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where it stands, with the best weights: what `load_state_dict` takes."""
+        return {name: getattr(self, name) for name in ("best", "best_epoch", "bad_epochs", "best_weights")}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a `state_dict`; raises StateDictError for anything else."""
+        if state.keys() != self.state_dict().keys():
+            raise StateDictError(
+                f"the state of EarlyStopping has {sorted(self.state_dict())}; this one has {sorted(state)}"
+            )
+        vars(self).update(state)
+
+
 def fit(
     model: Module,
     loss_fn: Callable[[Any, Any], Tensor],
@@ -97,6 +210,13 @@ def fit(
     validation: Iterable[tuple[Any, Any]] | tuple[Any, Any] | None = None,
     metrics: Mapping[str, Metric] | None = None,
     progress: bool = True,
+    *,
+    scheduler: LRScheduler | None = None,
+    clip_norm: float | None = None,
+    clip_value: float | None = None,
+    early_stopping: EarlyStopping | None = None,
+    callbacks: Callable[[History], Any] | Iterable[Callable[[History], Any]] = (),
+    history: History | None = None,
 ) -> History:
     """Train ``model`` for a number of passes over ``loader``, and return what happened as a `History`.
 
@@ -105,9 +225,17 @@ def fit(
     ``metric(prediction, target) -> number``, averaged over the examples, as the loss is. With ``progress`` there is a
     tqdm bar where tqdm is installed, else a line per epoch.
 
+    In every step, gradients are clipped to ``clip_norm`` (their norm altogether) or ``clip_value`` (each element).
+    After every epoch ``scheduler`` is stepped (`ReduceLROnPlateau` with ``val_loss``, or ``loss`` where there is no
+    validation data), ``early_stopping`` looks at the history, and the ``callbacks``, one function or several, are
+    called with it; the training ends when one returns True. ``history`` is one to continue, of a run that is resumed;
+    ``epochs`` counts the further ones.
+
     Ctrl-C stops the training: the model stays usable, and the History has the completed epochs.
 
-    Raises ValueError for ``epochs`` below 1, or a loader without batches.
+    Raises ValueError for ``epochs`` below 1, a loader without batches or one that can be gone through only once,
+    ``early_stopping`` that looks at a number that there is not, or clipping with a line search; TypeError for a pair of
+    arrays in the place of the loader.
 
     >>> import numpy as np, tinygrad_opt as tg
     >>> from tinygrad_opt import nn, optim
@@ -118,14 +246,11 @@ def fit(
     >>> history["loss"][-1] < 1e-6
     True
     """
-    if epochs < 1:
-        raise ValueError(f"epochs must be at least 1; got {epochs}")
-    if {"loss", "seconds"} & set(metrics or {}):
-        raise ValueError(
-            'a metric cannot be called "loss" or "seconds": the history has its own columns of these names'
-        )
-    history = History()
     measures = {"loss": loss_fn, **(metrics or {})}
+    _check(epochs, loader, metrics or {}, validation, early_stopping)
+    take_step = _stepper(optimizer, clip_norm, clip_value)
+    callbacks = [callbacks] if callable(callbacks) else list(callbacks)
+    history = History() if history is None else history
     reporter = _Progress(epochs, progress)
     try:
         for _ in range(epochs):
@@ -141,18 +266,80 @@ def fit(
                         before.append(prediction)
                     return loss_fn(prediction, y)
 
-                loss = optimizer.step(closure)
+                loss = take_step(closure)
                 totals.add(before[0], y, loss)
             row = totals.means()
             if validation is not None:
                 row |= {f"val_{name}": value for name, value in evaluate(model, validation, measures).items()}
+            if scheduler is not None:
+                row["lr"] = scheduler.get_last_lr()[0]
+                _advance(scheduler, row)
             history.append({**row, "seconds": time.perf_counter() - start})
             reporter.show(history)
+            ended = [early_stopping is not None and early_stopping.update(history, model)]
+            ended += [callback(history) is True for callback in callbacks]
+            if any(ended):
+                break
     except KeyboardInterrupt:
         history.interrupted = True
     finally:
         reporter.close()
+    if early_stopping is not None:
+        early_stopping.restore(model)
     return history
+
+
+def _check(
+    epochs: int, loader: Any, metrics: Mapping[str, Metric], validation: Any, early_stopping: EarlyStopping | None
+) -> None:
+    """Raise for what would fail after an epoch of work, or do something else than is meant."""
+    if epochs < 1:
+        raise ValueError(f"epochs must be at least 1; got {epochs}")
+    taken = metrics.keys() & {"loss", "lr", "seconds"}
+    if taken:
+        raise ValueError(f"a metric cannot be called {taken.pop()!r}: the history has a column of its own of this name")
+    if isinstance(loader, tuple):
+        raise TypeError("fit takes a loader of batches, not a pair of arrays: DataLoader(x, y, batch_size=32)")
+    for what, data in {"loader": loader, "validation": validation}.items():
+        if epochs > 1 and isinstance(data, Iterator):
+            raise ValueError(
+                f"{what} is a {type(data).__name__}, which can be gone through only once: use a DataLoader"
+            )
+    columns = ["loss", *metrics]
+    columns += [f"val_{name}" for name in columns] if validation is not None else []
+    if early_stopping is not None and early_stopping.monitor not in columns:
+        hint = ": pass validation data" if early_stopping.monitor.startswith("val_") and validation is None else ""
+        raise ValueError(f"early_stopping monitors {early_stopping.monitor!r}, and there is {', '.join(columns)}{hint}")
+
+
+def _stepper(optimizer: Optimizer, clip_norm: float | None, clip_value: float | None) -> Callable[[Closure], Any]:
+    """The function that takes one step: the optimizer's own, or one that clips the gradients before it."""
+    if clip_norm is None and clip_value is None:
+        return optimizer.step
+    if getattr(optimizer, "line_search", None) is not None:
+        raise ValueError("a line search needs the gradients as they are: use it without clip_norm and clip_value")
+
+    def step(closure: Closure) -> Tensor:
+        loss = closure()
+        optimizer.zero_grad()
+        loss.backward()
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        if clip_value is not None:
+            clip_grad_value_(parameters, clip_value)
+        if clip_norm is not None:
+            clip_grad_norm_(parameters, clip_norm)
+        optimizer.step()
+        return loss
+
+    return step
+
+
+def _advance(scheduler: LRScheduler, row: Mapping[str, float]) -> None:
+    """One step of a schedule, after an epoch."""
+    if isinstance(scheduler, ReduceLROnPlateau):
+        scheduler.step(row.get("val_loss", row["loss"]))
+    else:
+        scheduler.step()
 
 
 def evaluate(
