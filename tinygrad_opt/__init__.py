@@ -32,6 +32,7 @@ from tinygrad_opt.errors import (
 )
 from tinygrad_opt.gradcheck import gradcheck
 from tinygrad_opt.graph import detect_anomaly, is_grad_enabled, no_grad, set_grad_enabled
+from tinygrad_opt.nn import summary
 from tinygrad_opt.rng import get_rng_state, manual_seed, set_rng_state
 from tinygrad_opt.rules.registry import defvjp, primitive
 from tinygrad_opt.tensor import Tensor, get_default_dtype, set_default_dtype
@@ -78,6 +79,7 @@ __all__ = [
     "set_default_dtype",
     "set_grad_enabled",
     "set_rng_state",
+    "summary",
     "value_and_grad",
     "viz",
     "vjp",

@@ -36,6 +36,32 @@ def test_losses_are_drawn_over_epochs():
     assert (axes.get_ylabel(), axes.get_yscale()) == ("cross-entropy", "log")
 
 
+def test_a_history_has_axes_for_each_quantity():
+    history = History()
+    for t in (1, 2, 3):
+        history.append({"loss": 1 / t, "mae": 2.0, "val_loss": 2 / t, "val_mae": 3.0, "lr": 0.1, "seconds": 1.0})
+    figure = viz.plot_history(history)
+    assert [axes.get_ylabel() for axes in figure.axes] == ["loss", "mae", "learning rate"]
+    assert [axes.get_yscale() for axes in figure.axes] == ["log", "linear", "linear"]
+    training, validation = figure.axes[0].get_lines()
+    np.testing.assert_allclose(training.get_xydata(), [[1, 1], [2, 1 / 2], [3, 1 / 3]])
+    np.testing.assert_allclose(validation.get_ydata(), [2, 1, 2 / 3])
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["training", "validation"]
+    assert figure.axes[2].get_legend() is None
+
+
+def test_a_history_with_a_loss_that_is_not_positive_or_one_epoch_or_none():
+    history = History()
+    with pytest.raises(ValueError, match="no epoch in this history"):
+        viz.plot_history(history)
+    history.append({"loss": -1.0})
+    figure = viz.plot_history(history)
+    assert figure.axes[0].get_yscale() == "linear"
+    assert figure.axes[0].get_lines()[0].get_marker() == "o"  # of one epoch there is no line to see
+    history.columns = {"loss": [1.0, 2.0], "val_only": [3.0, 4.0]}
+    assert [axes.get_ylabel() for axes in viz.plot_history(history, log=False).axes] == ["loss", "val_only"]
+
+
 def test_lines_differ_in_more_than_colour():
     styles = [style for style, _ in zip(plots._styles(), range(35), strict=False)]
     assert len({(s["linestyle"], s["marker"]) for s in styles}) == 35

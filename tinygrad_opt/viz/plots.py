@@ -15,6 +15,7 @@ import numpy as np
 
 from tinygrad_opt.landscapes import Landscape
 from tinygrad_opt.optim.line_search import LineSearch, Search
+from tinygrad_opt.training import History
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,6 +61,46 @@ def plot_losses(runs: Mapping[str, Any], *, ylabel: str = "loss", log: bool = Tr
         axes.grid(alpha=0.3)
         axes.legend()
     return axes
+
+
+def plot_history(history: History, *, log: bool = True) -> Any:
+    """Draw what `fit` returned, and return the Matplotlib figure: the loss, each metric and the rate, over the epochs.
+
+    Each quantity has axes of its own, with the line of the training data and, where there is one, that of the
+    validation data. ``log`` is for the loss: it is left out where a loss is not positive.
+
+    Raises ValueError for a history without epochs.
+
+    >>> from tinygrad_opt import History, viz
+    >>> history = History()
+    >>> history.append({"loss": 2.0, "accuracy": 0.5, "val_loss": 2.5, "val_accuracy": 0.4})
+    >>> history.append({"loss": 1.0, "accuracy": 0.9, "val_loss": 1.5, "val_accuracy": 0.8})
+    >>> [axes.get_ylabel() for axes in viz.plot_history(history).axes]
+    ['loss', 'accuracy']
+    """
+    columns = history.columns
+    names = [n for n in columns if n != "seconds" and not (n.startswith("val_") and n.removeprefix("val_") in columns)]
+    if not history.epochs:
+        raise ValueError("there is no epoch in this history to draw")
+    plt = _pyplot()
+    titles = {"lr": "learning rate"}
+    with plt.rc_context(STYLE):
+        figure = plt.figure(figsize=(6.5 * len(names), 5))
+        for axes, name in zip(figure.subplots(1, len(names), squeeze=False).flat, names, strict=True):
+            pair = {"training": name, "validation": f"val_{name}"}
+            for (label, column), style in zip(pair.items(), _styles(), strict=False):
+                values = columns.get(column, [])
+                style["marker"] = style["marker"] if len(values) == 1 else None
+                if values:
+                    axes.plot(range(1, len(values) + 1), values, label=label, **style)
+            positive = all(v > 0 for column in pair.values() for v in columns.get(column, []))
+            axes.set(xlabel="epoch", ylabel=titles.get(name, name))
+            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.set_yscale("log" if name == "loss" and log and positive else "linear")
+            axes.grid(alpha=0.3)
+            if f"val_{name}" in history:
+                axes.legend()
+    return figure
 
 
 def plot_paths(landscape: Landscape, paths: Mapping[str, Any], *, axes: Any = None) -> Any:
