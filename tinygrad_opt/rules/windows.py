@@ -5,6 +5,7 @@ of a matrix and is then one matrix product; a pooling goes through the few eleme
 windows at once.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -67,24 +68,31 @@ def _groups(channels, weight_shape):
     return channels // weight_shape[1]
 
 
+def _blocks(shape, geometry):
+    """Slices of the examples of x of ``shape``, of so many that their windows side by side are about BLOCK numbers."""
+    count, channels, *image = shape
+    windows = channels * math.prod(geometry.kernel) * math.prod(geometry.sizes(image))
+    step = max(1, BLOCK // max(windows, 1))
+    return [slice(start, min(start + step, count)) for start in range(0, count, step)]
+
+
 def _columns(x, groups, geometry):
     """Block by block, the windows of x (N, C, H, W) side by side, and which examples they are of.
 
     A block is (examples, groups, C / groups · kernel, windows); all use the same memory, one after the other.
     """
-    count, channels, *image = x.shape
-    sizes = geometry.sizes(image)
-    elements = channels * geometry.kernel[0] * geometry.kernel[1]
-    step = max(1, min(count, BLOCK // max(elements * sizes[0] * sizes[1], 1)))
-    padded, images = _padded((step, channels, *image), geometry, 0.0, x.dtype)
+    blocks = _blocks(x.shape, geometry)
+    most = blocks[0].stop if blocks else 0
+    padded, images = _padded((most, *x.shape[1:]), geometry, 0.0, x.dtype)
     windows = _windows(padded, geometry)
     columns = np.empty(windows.shape, x.dtype)
-    matrices = columns.reshape(step, groups, elements // groups, sizes[0] * sizes[1])
-    for start in range(0, count, step):
-        used = min(step, count - start)
-        images[:used] = x[start : start + used]
+    elements = x.shape[1] // groups * math.prod(geometry.kernel)
+    matrices = columns.reshape(most, groups, elements, math.prod(windows.shape[-2:]))
+    for block in blocks:
+        used = block.stop - block.start
+        images[:used] = x[block]
         columns[:used] = windows[:used]
-        yield slice(start, start + used), matrices[:used]
+        yield block, matrices[:used]
 
 
 def _weight_matrices(weight, groups):
@@ -116,7 +124,7 @@ def conv2d_weight(g, x, weight_shape, geometry):
     """The gradient of `conv2d` with respect to its weight: over all windows, the sum of output times window."""
     groups = _groups(x.shape[1], weight_shape)
     upstream = _per_group(g, groups)
-    total = np.zeros((groups, weight_shape[0] // groups, np.prod(weight_shape[1:], dtype=int)), g.dtype)
+    total = np.zeros((groups, weight_shape[0] // groups, math.prod(weight_shape[1:])), g.dtype)
     for block, columns in _columns(x, groups, geometry):
         total += np.matmul(upstream[block], columns.swapaxes(-1, -2)).sum(axis=0)
     return total.reshape(weight_shape)
@@ -133,9 +141,10 @@ def conv2d_input(g, weight, shape, geometry):
         return conv2d(g, turned, None, geometry._replace(padding=reach))
     transposed = np.ascontiguousarray(_weight_matrices(weight, groups).swapaxes(-1, -2))
     out, upstream = np.empty(shape, g.dtype), _per_group(g, groups)
-    for n in range(shape[0]):
-        parts = np.matmul(transposed, upstream[n]).reshape(shape[1], *geometry.kernel, *g.shape[2:])
-        out[n] = _overlay(np.moveaxis(parts, 0, 2), shape[1:], geometry)
+    for block in _blocks(shape, geometry):
+        used = block.stop - block.start
+        parts = np.matmul(transposed, upstream[block]).reshape(used, shape[1], *geometry.kernel, *g.shape[2:])
+        out[block] = _overlay(np.moveaxis(parts, (2, 3), (0, 1)), (used, *shape[1:]), geometry)
     return out
 
 
@@ -188,27 +197,31 @@ def max_pool2d(x, geometry):
 
 @primitive
 def first_largest(x, out, geometry):
-    """Where in the flat x the first element of each window is that equals ``out``, the window's largest."""
-    elements = _elements(x, geometry, -np.inf)
-    which = np.zeros(out.shape, np.intp)
-    for number in range(len(elements) - 1, 0, -1):
-        np.copyto(which, number, where=elements[number] == out)
-    np.copyto(which, 0, where=elements[0] == out)
-    height, width = x.shape[-2:]
-    (_, kw), (sh, sw), (ph, pw), (dh, dw) = geometry
-    rows, columns = np.ogrid[: out.shape[-2], : out.shape[-1]]
-    row = rows * sh - ph + which // kw * dh
-    column = columns * sw - pw + which % kw * dw
-    images = np.arange(x.size // (height * width)).reshape(*x.shape[:-2], 1, 1)
-    return (images * height + row) * width + column
+    """Where in the padded x, as a flat array, the first element of each window is that equals ``out``, its largest."""
+    padded = _pad(x, geometry, -np.inf)
+    (kh, kw), (sh, sw), _, (dh, dw) = geometry
+    height, width = padded.shape[-2:]
+    windows = _windows(padded, geometry)
+    place = np.zeros(out.shape, np.intp)
+    for number in range(kh * kw - 1, -1, -1):  # the first one comes last, and stays
+        i, j = divmod(number, kw)
+        np.copyto(place, i * dh * width + j * dw, where=windows[..., i, j, :, :] == out)
+    corners = np.arange(out.shape[-2])[:, None] * (sh * width) + np.arange(out.shape[-1]) * sw
+    place += corners
+    place += (np.arange(math.prod(x.shape[:-2])) * (height * width)).reshape(*x.shape[:-2], 1, 1)
+    return place
 
 
 NON_DIFFERENTIABLE.add(first_largest)
 
 
 def _max_pool2d_rule(g, out, x, geometry):
+    *others, height, width = x.shape
+    ph, pw = geometry.padding
+    shape = (*others, height + 2 * ph, width + 2 * pw)
     place = first_largest(x, out, geometry)
-    return np.reshape(scatter(np.ravel(g), np.ravel(place), (x.size,)), x.shape)
+    total = np.reshape(scatter(np.ravel(g), np.ravel(place), (math.prod(shape),)), shape)
+    return total[..., ph : ph + height, pw : pw + width] if ph or pw else total
 
 
 @primitive

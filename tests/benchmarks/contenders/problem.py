@@ -4,6 +4,9 @@ A contender is a module beside this one, with a `VERSION` to print and the funct
 `training_step(network)`. That builds the network `NETWORKS[network]` with the weights given here
 and returns a function: each call makes one training step and returns its loss, which has `.item()`.
 
+`image_layer(layer, ...)` returns a function: each call sends the same images forward through one layer
+and, if wanted, a gradient back.
+
 `chain(length)`, for contenders that record a graph as the code runs, returns a function too: each
 call computes `sum_of_chain` and its gradient.
 """
@@ -80,6 +83,24 @@ def batch(network):
     x = rng.standard_normal((examples, sizes[0])).astype(np.float32)
     y = rng.integers(sizes[-1], size=examples)
     return x, y
+
+
+def images(channels):
+    """A batch of 32 images of 28 x 28 pixels, float32."""
+    return np.random.default_rng(2).standard_normal((32, channels, 28, 28), dtype=np.float32)
+
+
+def upstream_gradient(shape):
+    """A gradient for the result of a layer."""
+    return np.random.default_rng(3).standard_normal(shape, dtype=np.float32)
+
+
+def kernels(inputs, outputs, size):
+    """Weight and bias of a convolution."""
+    rng = np.random.default_rng(4)
+    bound = 1 / np.sqrt(inputs * size * size)
+    weight = rng.uniform(-bound, bound, (outputs, inputs, size, size)).astype(np.float32)
+    return {"weight": weight, "bias": rng.uniform(-bound, bound, outputs).astype(np.float32)}
 
 
 CHAIN_START = np.full(32, 0.5, np.float32)

@@ -13,10 +13,13 @@ from .problem import (
     LEARNING_RATE,
     NETWORKS,
     batch,
+    images,
+    kernels,
     some_gradients,
     starting_parameters,
     starting_state_dict,
     sum_of_chain,
+    upstream_gradient,
 )
 
 VERSION = f"tinygrad_opt {getattr(tg, '__version__', '(no version)')}"
@@ -50,6 +53,29 @@ def adam_step(network):
         return parameters[0].data.ravel()[0]
 
     return step
+
+
+def image_layer(layer, inputs, size, stride, backward, outputs=None):
+    tg.set_default_dtype("float32")
+    if layer == "Conv2d":
+        module = nn.Conv2d(inputs, outputs, size, stride, padding=size // 2)
+        module.load_state_dict(kernels(inputs, outputs, size))
+    else:
+        module = getattr(nn, layer)(size, stride)
+    x = tg.Tensor(images(inputs), requires_grad=backward)
+    upstream = upstream_gradient(module(x).shape)
+
+    def forward():
+        with tg.no_grad():
+            return module(x)[0, 0, 0, 0]
+
+    def forward_and_backward():
+        x.grad = None
+        module.zero_grad()
+        module(x).backward(upstream)
+        return x.grad[0, 0, 0, 0]
+
+    return forward_and_backward if backward else forward
 
 
 def make_adam(parameters):

@@ -13,10 +13,13 @@ from .problem import (
     LEARNING_RATE,
     NETWORKS,
     batch,
+    images,
+    kernels,
     some_gradients,
     starting_parameters,
     starting_state_dict,
     sum_of_chain,
+    upstream_gradient,
 )
 
 VERSION = f"torch {torch.__version__}"
@@ -53,6 +56,28 @@ def adam_step(network, adam):
         return parameters[0].detach().ravel()[0]
 
     return step
+
+
+def image_layer(layer, inputs, size, stride, backward, outputs=None):
+    if layer == "Conv2d":
+        module = nn.Conv2d(inputs, outputs, size, stride, padding=size // 2)
+        module.load_state_dict({name: torch.from_numpy(a) for name, a in kernels(inputs, outputs, size).items()})
+    else:
+        module = getattr(nn, layer)(size, stride)
+    x = torch.tensor(images(inputs), requires_grad=backward)
+    upstream = torch.tensor(upstream_gradient(module(x).shape))
+
+    def forward():
+        with torch.no_grad():
+            return module(x)[0, 0, 0, 0]
+
+    def forward_and_backward():
+        x.grad = None
+        module.zero_grad()
+        module(x).backward(upstream)
+        return x.grad[0, 0, 0, 0]
+
+    return forward_and_backward if backward else forward
 
 
 def make_adam(parameters, adam):
