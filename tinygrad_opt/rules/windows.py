@@ -197,8 +197,12 @@ def max_pool2d(x, geometry):
 
 @primitive
 def first_largest(x, out, geometry):
-    """Where in the padded x, as a flat array, the first element of each window is that equals ``out``, its largest."""
-    padded = _pad(x, geometry, -np.inf)
+    """Where in the padded x, as a flat array, the first element of each window is that equals ``out``, its largest.
+
+    Of a window with NaNs it is the last NaN, as in PyTorch. The padding is NaN here, so that it equals nothing: with
+    -∞ it would take the gradient of a window of -∞.
+    """
+    padded = _pad(x, geometry, np.nan)
     (kh, kw), (sh, sw), _, (dh, dw) = geometry
     height, width = padded.shape[-2:]
     windows = _windows(padded, geometry)
@@ -206,6 +210,9 @@ def first_largest(x, out, geometry):
     for number in range(kh * kw - 1, -1, -1):  # the first one comes last, and stays
         i, j = divmod(number, kw)
         np.copyto(place, i * dh * width + j * dw, where=windows[..., i, j, :, :] == out)
+    if np.isnan(out).any():
+        for number, element in enumerate(_elements(x, geometry, -np.inf)):
+            np.copyto(place, number // kw * dh * width + number % kw * dw, where=np.isnan(element))
     corners = np.arange(out.shape[-2])[:, None] * (sh * width) + np.arange(out.shape[-1]) * sw
     place += corners
     place += (np.arange(math.prod(x.shape[:-2])) * (height * width)).reshape(*x.shape[:-2], 1, 1)
