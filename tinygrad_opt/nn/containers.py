@@ -33,9 +33,11 @@ class ModuleList(Module):
 
     def extend(self, modules: Iterable[Module]) -> ModuleList:
         """Add modules at the end, and return the list."""
-        for module in modules:
-            _check_module(f"{type(self).__name__} takes modules; number {len(self)} is", module)
-            setattr(self, str(len(self)), module)
+        given = list(modules)
+        for number, module in enumerate(given, len(self)):
+            _check_module(f"{type(self).__name__} takes modules; number {number} is", module)
+        for number, module in enumerate(given, len(self)):
+            setattr(self, str(number), module)
         return self
 
     def insert(self, index: int, module: Module) -> None:
@@ -44,10 +46,11 @@ class ModuleList(Module):
         modules.insert(index, module)
         self._replace(modules)
 
-    def _replace(self, modules: Iterable[Module]) -> None:
+    def _replace(self, modules: list[Module]) -> None:
+        new = ModuleList(modules)  # raises TypeError for what is no module, before anything is changed
         for name in self.children():
             delattr(self, name)
-        self.extend(modules)
+        self.extend(new)
 
     def __len__(self) -> int:
         return len(self.children())
@@ -181,4 +184,6 @@ class ModuleDict(Module):
 def _check_module(what: str, value: Any) -> None:
     if not isinstance(value, Module):
         hint = f"Did you mean {value.__name__}()?" if isinstance(value, type) else "Wrap it in a Module."
-        raise TypeError(f"{what} {value!r}. {hint}")
+        if isinstance(value, (list, tuple)):
+            hint = "Write a star before it, Sequential(*layers), or make it a module with Sequential or ModuleList."
+        raise TypeError(f"{what} {value!r:.80}. {hint}")

@@ -34,8 +34,8 @@ def linear(x: Any, weight: Any, bias: Any = None) -> Tensor:
     >>> F.linear(np.ones((2, 3)), np.ones((4, 3)), np.zeros(4)).shape
     (2, 4)
     """
-    if not isinstance(x, Tensor):
-        x = _array_like(x, weight)
+    if not isinstance(x, Tensor) or x.dtype.kind != "f":
+        x = _input(x, weight)
     try:
         return apply(network.linear, (x, weight) if bias is None else (x, weight, bias), {})
     except ValueError as error:
@@ -71,19 +71,20 @@ def conv2d(
     Tensor([[[[4., 4.],
               [4., 4.]]]])
     """
-    if not isinstance(x, Tensor):
-        x = _array_like(x, weight)
-    weight = _input(weight)
+    weight = _input(weight, x if isinstance(x, Tensor) else None)
+    x, bias = _input(x, weight), None if bias is None else _input(bias, weight)
+    shape = x.shape
     x, one = _images("conv2d", x)
-    if weight.ndim != 4 or groups < 1 or weight.shape[0] % groups or x.shape[1] != weight.shape[1] * groups:
+    if weight.ndim != 4 or 0 in weight.shape or groups < 1:
         raise ShapeError(
-            f"conv2d with groups={groups} and a weight of shape {weight.shape} (out_channels, in_channels / groups, "
-            f"height, width) needs images of {weight.shape[1] * groups if weight.ndim == 4 else '?'} channels, and a "
-            f"number of outputs that the groups divide; got images of shape {x.shape}, (batch, channels, height, width)"
+            "conv2d needs a weight (out_channels, in_channels / groups, height, width) without an axis of length 0, "
+            f"and groups from 1 on; got a weight of shape {weight.shape} and groups={groups}"
         )
+    if weight.shape[0] % groups or x.shape[1] != weight.shape[1] * groups:
+        raise ShapeError(_wrong_channels(shape, weight.shape, groups))
     if bias is not None and bias.shape != weight.shape[:1]:
         raise ShapeError(f"conv2d needs a bias of shape {weight.shape[:1]} for this weight; got {bias.shape}")
-    geometry = _fitting("conv2d", x, Geometry(*window_options(weight.shape[2:], stride, padding, dilation)))
+    geometry = _fitting("conv2d", shape, Geometry(*window_options(weight.shape[2:], stride, padding, dilation)))
     out = apply(windows.conv2d, (x, weight, bias, geometry))
     return out[0] if one else out
 
@@ -175,13 +176,14 @@ def batch_norm(
     Tensor([[-1.],
             [ 1.]])
     """
-    x = _input(x)
-    given = [t for t in (running_mean, running_var, weight, bias) if t is not None]
-    if x.ndim < 2 or any(t.shape != x.shape[1:2] for t in given):
-        shapes = ", ".join(str(t.shape) for t in given)
-        raise ShapeError(
-            f"batch_norm needs x (batch, channels, ...), and the rest (channels,); got {x.shape}; {shapes}"
-        )
+    running = [t for t in (running_mean, running_var) if t is not None]
+    if len(running) == 1 or not all(isinstance(t, Tensor) for t in running):
+        raise TypeError("batch_norm needs running_mean and running_var both as Tensors, which it changes, or neither")
+    x = _input(x, weight if weight is not None else running_mean)
+    weight, bias = (None if t is None else _input(t, x) for t in (weight, bias))
+    rest = {"running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias}
+    if x.ndim < 2 or any(t is not None and t.shape != x.shape[1:2] for t in rest.values()):
+        raise ShapeError(f"batch_norm needs x (batch, channels, ...) and the rest (channels,); got {_shapes(x, rest)}")
     axes = (0, *range(2, x.ndim))
     broad = (x.shape[1],) + (1,) * (x.ndim - 2)
     if not training and running_mean is not None:
@@ -190,9 +192,11 @@ def batch_norm(
     else:
         values = x.size // x.shape[1] if x.shape[1] else 0
         if values < 2:
+            instead = "model.eval()" if training else "running statistics"
             raise ShapeError(
-                f"batch_norm in training needs more than one value for each channel; got a batch of shape {x.shape}. "
-                "Use larger batches (drop_last=True leaves out a last one that is smaller), or model.eval()"
+                "batch_norm with the statistics of the batch, as in training, needs more than one value for each "
+                f"channel; got a batch of shape {x.shape}. Use larger batches (drop_last=True leaves out a last one "
+                f"that is smaller), or {instead}"
             )
         out = apply(network.standardize, (x, axes, eps))
         if running_mean is not None:
@@ -218,13 +222,14 @@ def layer_norm(
     Tensor([[-1.,  1.],
             [-1.,  1.]])
     """
-    x = _input(x)
-    shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    x = _input(x, weight)
+    weight, bias = (None if t is None else _input(t, x) for t in (weight, bias))
+    shape = normalized_axes(normalized_shape)
     given = [t.shape for t in (weight, bias) if t is not None]
     if not shape or x.shape[-len(shape) :] != shape or 0 in shape or any(other != shape for other in given):
         raise ShapeError(
             f"layer_norm over {shape} needs inputs of shape (..., {str(shape)[1:-1].rstrip(',')}), and weight and bias "
-            f"of that shape; got inputs of {x.shape}" + "".join(f", {other}" for other in given)
+            f"of that shape; got {_shapes(x, {'weight': weight, 'bias': bias})}"
         )
     out = apply(network.standardize, (x, tuple(range(-len(shape), 0)), eps))
     return _scale_and_shift(out, weight, bias, shape)
@@ -235,7 +240,8 @@ def embedding(indices: Any, weight: Any, padding_idx: int | None = None) -> Tens
 
     The row ``padding_idx``, where there is one, gets no gradient.
 
-    Raises TypeError for indices that are no whole numbers, ValueError for one outside 0 ... rows - 1.
+    Raises TypeError for indices that are no whole numbers, ValueError for one outside 0 ... rows - 1, ShapeError for a
+    weight that is no matrix.
 
     >>> from tinygrad_opt.nn import functional as F
     >>> F.embedding([1, 1, 0], np.array([[0.5, 0.0], [1.5, 2.0]]))
@@ -244,9 +250,16 @@ def embedding(indices: Any, weight: Any, padding_idx: int | None = None) -> Tens
             [0.5, 0. ]])
     """
     weight = weight if isinstance(weight, Tensor) else Tensor(weight)
+    if weight.ndim != 2:
+        raise ShapeError(f"embedding needs a weight (rows, features); got the shape {weight.shape}")
+    if padding_idx is not None and not -len(weight) <= padding_idx < len(weight):
+        raise ValueError(f"padding_idx must be one of the {len(weight)} rows; got {padding_idx}")
     places = indices.data if isinstance(indices, Tensor) else np.asarray(indices)
     if places.dtype.kind not in "iu" and places.size:
-        raise TypeError(f"embedding needs indices of an integer dtype; got {places.dtype}, of shape {places.shape}")
+        raise TypeError(
+            f"embedding needs indices of an integer dtype, such as x.astype(int); got {places.dtype}, of shape "
+            f"{places.shape}"
+        )
     places = places.astype(np.intp, copy=False)
     wrong = (places < 0) | (places >= len(weight))
     if wrong.any():
@@ -254,7 +267,7 @@ def embedding(indices: Any, weight: Any, padding_idx: int | None = None) -> Tens
     rows = apply(shaping.getitem, (weight, places))
     if padding_idx is None:
         return rows
-    return apply(np.where, ((places == padding_idx)[..., None], rows.detach(), rows))
+    return apply(np.where, ((places == padding_idx % len(weight))[..., None], rows.detach(), rows))
 
 
 def flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
@@ -265,11 +278,14 @@ def flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     >>> F.flatten(np.ones((2, 3, 4)), 1).shape
     (2, 12)
     """
-    x = _input(x)
+    x = x if isinstance(x, Tensor) else _input(x)
     axes = range(x.ndim) if x.ndim else range(1)
     first, last = (dim + len(axes) if dim < 0 else dim for dim in (start_dim, end_dim))
     if first not in axes or last not in axes or first > last:
-        raise ShapeError(f"flatten cannot join the axes {start_dim} to {end_dim} of a shape {x.shape}")
+        raise ShapeError(
+            f"flatten cannot join the axes {start_dim} to {end_dim} of the shape {x.shape}, which has the axes "
+            f"{axes[0]} ... {axes[-1]}"
+        )
     length = math.prod(x.shape[first : last + 1])
     return apply(np.reshape, (x, (*x.shape[:first], length, *x.shape[last + 1 :])))
 
@@ -284,7 +300,7 @@ def relu(x: Any) -> Tensor:
     >>> F.relu([-1.0, 2.0])
     Tensor([0., 2.])
     """
-    return apply(network.relu, (x if isinstance(x, Tensor) else _input(x),), {})
+    return apply(network.relu, (x if isinstance(x, Tensor) and x.dtype.kind == "f" else _input(x),), {})
 
 
 def tanh(x: Any) -> Tensor:
@@ -361,7 +377,8 @@ def gelu(x: Any, approximate: str = "none") -> Tensor:
     if approximate == "none":
         return apply(network.gelu, (x,))
     x = x if isinstance(x, Tensor) else Tensor(x, dtype=x.dtype)
-    return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))  # type: ignore[no-any-return]
+    z = np.clip(x, -20, 20)  # Φ is 0 or 1 there, and z³ does not overflow
+    return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z * z * z)))  # type: ignore[no-any-return]
 
 
 def softplus(x: Any, beta: float = 1.0) -> Tensor:
@@ -377,23 +394,29 @@ def softplus(x: Any, beta: float = 1.0) -> Tensor:
 
 
 def softmax(x: Any, axis: int = -1) -> Tensor:
-    """eˣ / Σ eˣ along ``axis``: positive, and summing to 1.
+    """eˣ / Σ eˣ along ``axis``: positive, and summing to 1. Raises ShapeError where the axis has no elements.
 
     >>> from tinygrad_opt.nn import functional as F
     >>> F.softmax([1e4, 1e4])
     Tensor([0.5, 0.5])
     """
-    return apply(network.softmax, (_input(x), axis), {})
+    x = _input(x)
+    _check_classes("softmax", x.shape, axis)
+    return apply(network.softmax, (x, axis), {})
 
 
 def log_softmax(x: Any, axis: int = -1) -> Tensor:
     """x - log Σ eˣ along ``axis``: the logarithm of softmax, without overflow.
 
+    Raises ShapeError where the axis has no elements.
+
     >>> from tinygrad_opt.nn import functional as F
     >>> F.log_softmax([0.0, 1e4])
     Tensor([-10000.,      0.])
     """
-    return apply(network.log_softmax, (_input(x), axis), {})
+    x = _input(x)
+    _check_classes("log_softmax", x.shape, axis)
+    return apply(network.log_softmax, (x, axis), {})
 
 
 def logsumexp(x: Any, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Tensor:
@@ -466,7 +489,9 @@ def binary_cross_entropy(prediction: Any, target: Any, reduction: str = "mean") 
     0.6931
     """
     prediction, target = _same_shape("binary_cross_entropy", prediction, target)
-    _check_probabilities("binary_cross_entropy: predictions", prediction)
+    _check_probabilities(
+        "binary_cross_entropy: predictions", prediction, ". Logits go into binary_cross_entropy_with_logits"
+    )
     _check_probabilities("binary_cross_entropy: targets", target)
     return _loss(network.log_loss, prediction, target, reduction)
 
@@ -502,9 +527,8 @@ def cross_entropy(logits: Any, target: Any, reduction: str = "mean", label_smoot
     0.2395
     """
     logits, target = _classes_last("cross_entropy", logits, target)
-    if not 0 <= label_smoothing <= 1:
-        raise ValueError(f"label_smoothing must lie in [0, 1]; got {label_smoothing}")
-    if target.dtype.kind in "iu":
+    check_smoothing(label_smoothing)
+    if target.dtype.kind in "iu" or (not target.size and target.shape == logits.shape[:-1]):
         mask = _one_hot("cross_entropy", logits.shape, target)
         if not label_smoothing:
             return _loss(network.softmax_log_loss, logits, mask, reduction)
@@ -621,25 +645,37 @@ def check_reduction(reduction: str) -> str:
     return reduction
 
 
-def _input(value: Any) -> Any:
-    """A Tensor as it is; anything else as an array in the default dtype."""
-    return value if isinstance(value, Tensor) else _array_like(value, None)
+def check_smoothing(label_smoothing: float) -> float:
+    """The label smoothing, if it is one; raises ValueError otherwise."""
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"label_smoothing must lie in [0, 1]; got {label_smoothing}")
+    return label_smoothing
+
+
+def _input(value: Any, like: Any = None) -> Any:
+    """A floating-point Tensor as it is; anything else as an array, in the dtype of ``like`` or the default one."""
+    if isinstance(value, Tensor):
+        return value if value.dtype.kind == "f" else _array_like(value.data, like)
+    return _array_like(value, like)
 
 
 def _array_like(value: Any, tensor: Any) -> npt.NDArray[Any]:
     """An input as a floating-point array: in the dtype of ``tensor``, or else in the default one."""
-    dtype = get_default_dtype() if tensor is None else tensor.dtype
+    dtype = getattr(tensor, "dtype", None)
+    if dtype is None or dtype.kind != "f":
+        dtype = get_default_dtype()
     if value.__class__ is np.ndarray and value.dtype is dtype:
         return value
-    return np.asarray(value, dtype=dtype if dtype.kind == "f" else None)
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"layers and losses take arrays of real numbers; got the dtype {array.dtype}: {value!r:.80}")
+    return array.astype(dtype, copy=False)
 
 
 def _same_shape(loss: str, prediction: Any, target: Any) -> tuple[Any, Any]:
     """Prediction and target as arrays or Tensors of one shape; raises ShapeError when they are not."""
-    if not isinstance(prediction, Tensor):
-        prediction = _array_like(prediction, target if isinstance(target, Tensor) else None)
-    if not isinstance(target, Tensor):
-        target = _array_like(target, prediction)
+    prediction = _input(prediction, target if isinstance(target, Tensor) else None)
+    target = _input(target, prediction)
     if prediction.shape != target.shape:
         raise ShapeError(
             f"{loss} needs prediction and target of one shape; got {prediction.shape} and {target.shape}, which would "
@@ -678,23 +714,30 @@ def _at(x: Any, mask: npt.NDArray[np.bool_]) -> Tensor:
     return apply(np.reshape, (apply(shaping.getitem, (x, mask)), x.shape[:-1]))
 
 
-def _check_probabilities(what: str, values: Any) -> None:
+def _check_probabilities(what: str, values: Any, hint: str = "") -> None:
     array = values.data if isinstance(values, Tensor) else values
     wrong = ~((array >= 0) & (array <= 1))
     if wrong.any():
-        raise ValueError(f"{what} must lie in [0, 1]; got {array[wrong].flat[0]:g}")
+        raise ValueError(f"{what} must lie in [0, 1]; got {array[wrong].flat[0]:g}{hint}")
 
 
 def _one_hot(loss: str, shape: tuple[int, ...], target: Any) -> npt.NDArray[np.bool_]:
     """A mask of ``shape``, (..., classes), True at each target's class."""
     classes = shape[-1]
     if target.shape != shape[:-1]:
+        hint = ""
+        if target.shape == shape:
+            hint = f". Of 0 and 1 for each of the {classes} classes, argmax makes indices"
+        elif target.size == math.prod(shape[:-1]):
+            hint = f": write target.reshape({shape[:-1]})"
         raise ShapeError(
-            f"{loss} needs one class index per example: shape {shape[:-1]} for {classes} classes "
-            f"(last axis of {shape}); got target indices of shape {target.shape}"
+            f"{loss} needs one class index per example: shape {shape[:-1]} for these scores of {classes} classes; got "
+            f"target indices of shape {target.shape}{hint}"
         )
     if target.dtype.kind not in "iu" and target.size:
-        raise TypeError(f"{loss} needs class indices of an integer dtype; got {target.dtype}")
+        raise TypeError(
+            f"{loss} needs class indices of an integer dtype, such as target.astype(int); got {target.dtype}"
+        )
     places = target.data if isinstance(target, Tensor) else target
     mask: npt.NDArray[np.bool_] = np.equal(places[..., None], np.arange(classes))
     if np.count_nonzero(mask) != places.size:
@@ -716,7 +759,7 @@ def window_options(
 ) -> tuple[tuple[int, int], ...]:
     """The options of windows as pairs, checked; those of a ``pool`` are padded with half the kernel at most."""
     kernel, steps = _pair("kernel_size", kernel_size), _pair("dilation", dilation)
-    strides = kernel if stride is None else _pair("stride", stride)
+    strides = kernel if pool and stride is None else _pair("stride", stride)  # type: ignore[arg-type]
     around = _padding(padding, kernel, strides, steps)
     if pool and (2 * around[0] > kernel[0] or 2 * around[1] > kernel[1]):
         raise ValueError(f"{pool} needs a padding of at most half the kernel {kernel}; got {around}")
@@ -757,18 +800,52 @@ def _pool(
     x = _input(x)
     if x.ndim not in (3, 4):
         _images(function, x)
-    return x, _fitting(function, x, Geometry(*window_options(kernel_size, stride, padding, dilation, pool=function)))
+    return x, _fitting(
+        function, x.shape, Geometry(*window_options(kernel_size, stride, padding, dilation, pool=function))
+    )
 
 
-def _fitting(function: str, x: Any, geometry: Geometry) -> Geometry:
-    """The geometry, when a window fits into the images."""
+def _fitting(function: str, shape: tuple[int, ...], geometry: Geometry) -> Geometry:
+    """The geometry, when a window fits into images of ``shape``, which have pixels."""
     try:
-        geometry.sizes(x.shape[-2:])
+        if 0 in shape[-2:]:
+            raise ValueError("there are no windows in images without pixels")
+        geometry.sizes(shape[-2:])
     except ValueError as error:
-        raise ShapeError(
-            f"{function}: {error}; got images of shape {x.shape} and the kernel {geometry.kernel}"
-        ) from None
+        raise ShapeError(f"{function}: {error}; got images of shape {shape} and the kernel {geometry.kernel}") from None
     return geometry
+
+
+def _wrong_channels(images: tuple[int, ...], weight: tuple[int, ...], groups: int) -> str:
+    """What to say when conv2d cannot make the channels of images and weight fit."""
+    channels = weight[1] * groups
+    message = f"conv2d with groups={groups} and a weight of shape {weight} needs images of {channels} channels"
+    if weight[0] % groups:
+        message += f", and a number of outputs, {weight[0]}, that the groups divide"
+    axes = "(batch, channels, height, width)" if len(images) == 4 else "(channels, height, width)"
+    message += f"; got images of shape {images}, {axes}"
+    if channels == 1 and len(images) == 3:
+        message += ". Grey images (batch, height, width) have one channel: x[:, None]"
+    elif images[-1] == channels:
+        message += ". Where the channels stand last, np.moveaxis(x, -1, -3) puts them first"
+    return message
+
+
+def _check_classes(function: str, shape: tuple[int, ...], axis: int) -> None:
+    """Raise ShapeError where there is nothing to normalise over."""
+    if shape and -len(shape) <= axis < len(shape) and not shape[axis]:
+        raise ShapeError(f"{function} needs at least one element along the axis {axis}; got the shape {shape}")
+
+
+def _shapes(x: Any, others: dict[str, Any]) -> str:
+    """The shapes of inputs and parameters, for a message."""
+    given = [f"{name} {value.shape}" for name, value in others.items() if value is not None]
+    return ", ".join([f"inputs of shape {x.shape}", *given])
+
+
+def normalized_axes(shape: int | Sequence[int]) -> tuple[int, ...]:
+    """The shape of the axes that `layer_norm` is over, of which one may be given as a number."""
+    return (int(shape),) if isinstance(shape, (int, np.integer)) else tuple(shape)
 
 
 def _scale_and_shift(x: Tensor, weight: Any, bias: Any, shape: tuple[int, ...]) -> Tensor:

@@ -138,7 +138,7 @@ def trunc_normal_(
         inside = 1.0 if a <= mean <= b else 0.0
     else:
         inside = 0.5 * (math.erf((b - mean) / std / math.sqrt(2)) - math.erf((a - mean) / std / math.sqrt(2)))
-    if inside < 1e-4:
+    if not inside >= 1e-4:
         raise ValueError(f"hardly any draw with mean {mean} and std {std} would lie in [a, b] = [{a}, {b}]")
     source = generator_or_default(generator)
     values = source.normal(mean, std, tensor.shape)
@@ -279,6 +279,8 @@ def orthogonal_(tensor: AnyTensor, gain: float = 1.0, generator: Generator = Non
 def _fill(tensor: AnyTensor, values: Any) -> AnyTensor:
     if not isinstance(tensor, Tensor):
         raise TypeError(f"what initialises in place takes a Tensor, such as layer.weight; got {tensor!r:.80}")
+    if isinstance(values, np.ndarray) and tensor.dtype.kind != "f":
+        raise TypeError(f"numbers drawn at random need a floating-point Tensor; this one has dtype {tensor.dtype}")
     with no_grad():
         tensor[...] = values
     return tensor

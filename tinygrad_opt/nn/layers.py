@@ -272,7 +272,7 @@ class LayerNorm(Module):
         elementwise_affine: bool = True,
         bias: bool = True,
     ) -> None:
-        shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        shape = functional.normalized_axes(normalized_shape)
         if not shape or min(shape) < 1 or not eps >= 0:
             raise ValueError(f"LayerNorm needs sizes of at least 1 and eps of at least 0; got {shape} and {eps}")
         self.normalized_shape, self.eps = shape, eps
@@ -284,8 +284,8 @@ class LayerNorm(Module):
         return functional.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:
-        affine = _changed(elementwise_affine=(self.weight is not None, True))
-        return f"{self.normalized_shape}" + _changed(eps=(self.eps, 1e-5)) + affine
+        options = _changed(eps=(self.eps, 1e-5), elementwise_affine=(self.weight is not None, True))
+        return f"{self.normalized_shape}{options}" + _changed(bias=(self.bias is None, self.weight is None))
 
 
 # Layers without weights ----------------------------------------------------------------------------------------------
@@ -601,7 +601,7 @@ class MLP(Sequential):
     ``sizes`` lists the number of inputs, of each hidden layer's units, and of outputs; ``activation`` makes the
     module that stands between two layers. x (..., sizes[0]) -> (..., sizes[-1]).
 
-    Raises ValueError for fewer than two sizes.
+    Raises ValueError for fewer than two sizes, TypeError for an activation that is a module already.
 
     >>> from tinygrad_opt import nn
     >>> nn.MLP([2, 16, 1], nn.Tanh)
@@ -620,8 +620,13 @@ class MLP(Sequential):
         *,
         generator: np.random.Generator | None = None,
     ) -> None:
-        if len(sizes) < 2:
-            raise ValueError(f"MLP needs the number of inputs and of outputs, such as [2, 16, 1]; got {list(sizes)}")
+        if isinstance(activation, Module):
+            raise TypeError(
+                f"MLP makes an activation for each hidden layer: give it the class, {type(activation).__name__}, or a "
+                f"function that makes one; got a module, {activation!r:.80}"
+            )
+        if isinstance(sizes, int) or len(sizes) < 2:
+            raise ValueError(f"MLP needs the number of inputs and of outputs, such as [2, 16, 1]; got {sizes!r}")
         modules: list[Module] = []
         for n_in, n_out in itertools.pairwise(sizes):
             modules += [Linear(n_in, n_out, generator=generator), activation()]

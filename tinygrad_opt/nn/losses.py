@@ -104,7 +104,7 @@ class CrossEntropyLoss(_Loss):
 
     def __init__(self, reduction: str = "mean", label_smoothing: float = 0.0) -> None:
         super().__init__(reduction)
-        self.label_smoothing = label_smoothing
+        self.label_smoothing = functional.check_smoothing(label_smoothing)
 
     def forward(self, logits: Any, target: Any) -> Tensor:
         """Logits (batch, classes), target (batch,) -> the loss."""

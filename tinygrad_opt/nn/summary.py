@@ -64,9 +64,10 @@ def summary(model: Module, input_shape: Any, dtype: npt.DTypeLike | None = None)
     2  Linear  (N, 10)              330
     2,410 parameters
     """
-    if isinstance(input_shape, int):
+    if isinstance(input_shape, (int, np.integer)):
         input_shape = (input_shape,)
-    shapes = [tuple(shape) for shape in input_shape] if isinstance(input_shape, list) else [tuple(input_shape)]
+    several = isinstance(input_shape, list) and any(isinstance(shape, (tuple, list)) for shape in input_shape)
+    shapes = [tuple(shape) for shape in input_shape] if several else [tuple(input_shape)]
     inputs = [np.zeros((1, *shape), dtype or get_default_dtype()) for shape in shapes]
     modules = dict(model.named_modules())
     results: dict[Module, str] = {}

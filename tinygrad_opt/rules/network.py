@@ -127,7 +127,8 @@ def normal_cdf(x):
 
 
 def normal_density(x):
-    """φ(x) = e^(-x²/2) / √(2π)."""
+    """φ(x) = e^(-x²/2) / √(2π); beyond ±40 it is 0, and x² would overflow for the largest x."""
+    x = np.clip(x, -40, 40)
     return np.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
 
 
@@ -149,7 +150,7 @@ def softmax(x, axis=-1):
 def log_softmax(x, axis=-1):
     """x - log Σ eˣ along ``axis``, without overflow."""
     z = x - np.maximum.reduce(x, axis=axis, keepdims=True)
-    z -= np.log(_row_sums(np.exp(z)) if axis == -1 else np.add.reduce(np.exp(z), axis=axis, keepdims=True))
+    z -= np.log(_row_sums(np.exp(z)) if axis == -1 and z.ndim else np.add.reduce(np.exp(z), axis=axis, keepdims=True))
     return z
 
 
