@@ -251,7 +251,7 @@ class BatchNorm2d(_BatchNorm):
 class LayerNorm(Module):
     """Every example minus its mean, ÷ its standard deviation, over the last axes; then · weight + bias.
 
-    y = (x - μ) / √(σ² + ε) · weight + bias. ``x`` is (..., *normalized_shape); ``weight`` starts as 1 and ``bias`` as
+    y = (x - μ) / √(σ² + ε) · weight + bias. ``x`` is (..., normalized_shape); ``weight`` starts as 1 and ``bias`` as
     0, both of that shape; without ``elementwise_affine`` there are none. Training and evaluation are the same.
 
     Raises ShapeError for inputs that do not end with that shape.
@@ -280,7 +280,7 @@ class LayerNorm(Module):
         self.bias = Parameter(np.zeros(shape)) if elementwise_affine and bias else None
 
     def forward(self, x: Any) -> Tensor:
-        """x (..., *normalized_shape) -> the same shape."""
+        """x (..., normalized_shape) -> the same shape."""
         return functional.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:
