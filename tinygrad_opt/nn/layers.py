@@ -285,7 +285,9 @@ class LayerNorm(Module):
 
     def extra_repr(self) -> str:
         options = _changed(eps=(self.eps, 1e-5), elementwise_affine=(self.weight is not None, True))
-        return f"{self.normalized_shape}{options}" + _changed(bias=(self.bias is None, self.weight is None))
+        return f"{self.normalized_shape}{options}" + (
+            ", bias=False" if self.bias is None and self.weight is not None else ""
+        )
 
 
 # Layers without weights ----------------------------------------------------------------------------------------------
