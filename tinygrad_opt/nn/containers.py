@@ -183,7 +183,7 @@ class ModuleDict(Module):
 
 def _check_module(what: str, value: Any) -> None:
     if not isinstance(value, Module):
-        hint = f"Did you mean {value.__name__}()?" if isinstance(value, type) else "Wrap it in a Module."
         if isinstance(value, (list, tuple)):
-            hint = "Write a star before it, Sequential(*layers), or make it a module with Sequential or ModuleList."
-        raise TypeError(f"{what} {value!r:.80}. {hint}")
+            raise TypeError(f"{what} a {type(value).__name__}. Write a star before it: nn.Sequential(*layers)")
+        hint = f"Did you mean {value.__name__}()?" if isinstance(value, type) else "Wrap it in a Module."
+        raise TypeError(f"{what} {value!r}. {hint}")
