@@ -45,6 +45,7 @@ ORDER = [
     "optim.lr_scheduler",
     "optim",
     "data",
+    "archive",
     "checkpoint",
     "training",
     "viz.plots",
@@ -52,6 +53,7 @@ ORDER = [
     "",  # the package itself
 ]
 LOADED_WHEN_USED = {"matplotlib", "graphviz", "pygraphviz", "tqdm", "sklearn", "scipy", "torch", "pandas", "IPython"}
+LOADED_WHEN_USED |= {"safetensors"}
 
 
 def module_name(path):

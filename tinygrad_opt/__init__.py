@@ -14,7 +14,7 @@ Reading the code, from the bottom up (each file uses only files above it):
 8. ``rng.py``: the random generator.
 9. ``nn/``: modules, layers and losses.
 10. ``optim/``: the vector θ, the update rules, and the line searches.
-11. ``data.py``, ``checkpoint.py`` and ``training.py``: batches, files to go on from, and the training loop.
+11. ``data.py``, ``archive.py`` and ``checkpoint.py``, ``training.py``: batches, saved runs, and the training loop.
 12. ``viz/``: plots of training.
 """
 

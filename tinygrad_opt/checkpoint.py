@@ -11,26 +11,17 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
 import struct
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from numpy.lib import format as npy
 
+from tinygrad_opt import archive
+from tinygrad_opt.archive import TEXT, Arrays, check
 from tinygrad_opt.errors import CheckpointError
 from tinygrad_opt.tensor import Tensor
 
-if TYPE_CHECKING:
-    from zipfile import ZipFile, ZipInfo  # loaded when first needed, as safetensors is
-
-Arrays = dict[str, npt.NDArray[Any]]
-
-STRUCTURE = "structure.json"
-LONGEST_STRUCTURE = 2**24  # bytes; Python's objects for a JSON text are many times larger than the text
 DEEPEST = 100  # levels of nesting, far from Python's own limit
 
 
@@ -63,17 +54,11 @@ def save(obj: Any, path: str | os.PathLike[str]) -> None:
     3
     """
     path = os.fsdecode(path)
-    write, _ = _format(path)
     arrays: Arrays = {}
     structure = _encode(obj, (), arrays)
     plain = structure == {"dict": [[name, {"array": name}] for name in arrays]}
     text = None if plain else json.dumps(structure)
-    if text is not None and len(text) > LONGEST_STRUCTURE:
-        raise ValueError(
-            f"the numbers and strings outside of arrays make a text of {len(text):,} bytes, more than the "
-            f"{LONGEST_STRUCTURE:,} that a checkpoint may have: turn long lists of numbers into arrays"
-        )
-    _replace(path, lambda file: write(file, arrays, text))
+    archive.write(path, arrays, text)
 
 
 def load(path: str | os.PathLike[str]) -> Any:
@@ -81,8 +66,8 @@ def load(path: str | os.PathLike[str]) -> Any:
 
     Tensors come back as arrays. What had a ``state_dict()``, or was a Generator, comes back as that dict: hand it to
     ``load_state_dict``, or assign it to ``bit_generator.state``. A file of arrays from elsewhere (``np.savez``,
-    safetensors) is a dict of arrays. A file from a stranger can be tried: nothing in it is executed, and it takes about
-    as much memory as it has bytes.
+    safetensors) is a dict of arrays. A file from a stranger can be tried: nothing in it is executed, and its arrays
+    take as much memory as the file has bytes.
 
     Raises CheckpointError for a file that is damaged or no checkpoint; FileNotFoundError when there is none; ValueError
     and ImportError as `save` does.
@@ -95,14 +80,14 @@ def load(path: str | os.PathLike[str]) -> Any:
     {'losses': [0.5, 0.25], 'best': (3, array([1., 1.]))}
     """
     path = os.fsdecode(path)
-    _, read = _format(path)
+    _, read = archive.find_format(path)
     with open(path, "rb") as file:
         try:
             arrays, text = read(file)
             if text is None:
                 return arrays
             result = _decode(json.loads(text), arrays)
-            _check(not arrays, f"its {STRUCTURE} does not say where these arrays belong: {list(arrays)!r:.80}")
+            check(not arrays, f"its {TEXT} does not say where these arrays belong: {list(arrays)!r:.80}")
             return result
         except Exception as error:  # for a damaged file zipfile, json, NumPy and safetensors raise all kinds of them
             what = error if isinstance(error, CheckpointError) else f"{type(error).__name__}: {error}"
@@ -110,48 +95,6 @@ def load(path: str | os.PathLike[str]) -> Any:
                 f"{path} could not be loaded: {what}. If it is a checkpoint, it was damaged, or not copied whole: take "
                 "another copy of it, or an older one"
             ) from error
-
-
-def _check(fine: bool, otherwise: str) -> None:
-    if not fine:
-        raise CheckpointError(otherwise)
-
-
-def _format(path: str) -> tuple[Callable[..., None], Callable[..., tuple[Arrays, str | bytes | None]]]:
-    """The functions that write and read files of such an ending."""
-    if path.endswith(".npz"):
-        return _write_npz, _read_npz
-    if not path.endswith(".safetensors"):
-        raise ValueError(f"the path of a checkpoint ends in .npz or .safetensors, which says its format; got {path!r}")
-    try:
-        import safetensors  # noqa: F401
-    except ImportError as error:
-        raise ImportError(
-            "the package for .safetensors files is missing: pip install 'tinygrad_opt[checkpoint]'. .npz needs none"
-        ) from error
-    return _write_safetensors, _read_safetensors
-
-
-def _replace(path: str, write: Callable[[IO[bytes]], object]) -> None:
-    """Write a file under a name of its own, and rename it to ``path`` when it is whole and on the disk."""
-    target = Path(path).resolve()  # a symbolic link stays, and what it leads to is replaced
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder '{target.parent}' to save in: make it first, with os.makedirs")
-    part = target.with_name(f".saving-{os.urandom(8).hex()}.tmp")
-    try:
-        with open(part, "xb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        if target.exists():
-            os.chmod(part, target.stat().st_mode)
-        os.replace(part, target)
-    except BaseException:  # Ctrl-C is one
-        part.unlink(missing_ok=True)
-        raise
-
-
-# Objects: taken apart and put together -------------------------------------------------------------------------------
 
 
 def _encode(value: Any, path: tuple[Any, ...], arrays: Arrays) -> Any:
@@ -200,8 +143,7 @@ def _encode_key(key: Any, path: tuple[Any, ...]) -> Any:
 
 def _encode_array(value: Any, path: tuple[Any, ...], arrays: Arrays) -> dict[str, str]:
     name = "/".join(map(str, path)) or "array"
-    if re.search("[\0\\\\\ud800-\udfff]|^__metadata__$", name) or len(name) > 10_000:
-        name = "array"  # such a name cannot stand in a zip file, or has a meaning in a .safetensors file
+    name = name if archive.usable(name) else "array"
     while name in arrays:
         name += f"~{len(arrays)}"
     arrays[name] = np.asarray(value, value.dtype.newbyteorder("="), order="C")
@@ -233,72 +175,4 @@ def _decode(code: Any, arrays: Arrays) -> Any:
         pairs = [pair for pair in _decode(content, arrays) if isinstance(pair, list) and type(pair[0]) in (str, int)]
         if len(dict(pairs)) == len(content):
             return dict(pairs)
-    raise CheckpointError(f"in its {STRUCTURE}, {code!r:.80} means nothing, or an array that is not there")
-
-
-# Formats: arrays with names, and perhaps a text ----------------------------------------------------------------------
-
-
-def _write_npz(file: IO[bytes], arrays: Arrays, text: str | None) -> None:
-    """A .npz file is a zip file with one entry, ``name.npy``, for each array."""
-    from zipfile import ZipFile, ZipInfo
-
-    with ZipFile(file, "w") as archive:
-        for name, array in arrays.items():
-            with archive.open(ZipInfo(f"{name}.npy"), "w", force_zip64=True) as entry:
-                npy.write_array(entry, array, allow_pickle=False)
-        if text is not None:
-            archive.writestr(ZipInfo(STRUCTURE), text)
-
-
-def _read_npz(file: IO[bytes]) -> tuple[Arrays, str | bytes | None]:
-    from zipfile import ZipFile
-
-    with ZipFile(file) as archive:
-        entries = archive.infolist()
-        _check_entries(entries, os.fstat(file.fileno()).st_size)
-        text = archive.read(STRUCTURE) if STRUCTURE in archive.namelist() else None
-        return {e.filename[:-4]: _read_array(archive, e) for e in entries if e.filename != STRUCTURE}, text
-
-
-def _check_entries(entries: list[ZipInfo], size: int) -> None:
-    """Refuse what would take more memory than the file has bytes, and what could be read in two ways."""
-    end = 0
-    for e in sorted(entries, key=lambda e: e.header_offset):
-        name = e.filename
-        known = name.endswith(".npy") or (name == STRUCTURE and e.file_size <= LONGEST_STRUCTURE)
-        _check(e.compress_type == 0, f"{name!r} in it is compressed; np.load reads what np.savez_compressed wrote")
-        _check(known, f"it is a zip file with an entry {name!r} of {e.file_size} bytes, which no checkpoint has")
-        _check(name.isascii() or bool(e.flag_bits & 0x800), f"the name {name!r} in it is in an unknown encoding")
-        _check(e.compress_size == e.file_size and end <= e.header_offset, f"{name!r} in it overlaps something else")
-        end = e.header_offset + e.file_size
-    _check(end <= size, "its entries are said to be larger than the file is")
-    _check(len({e.filename for e in entries}) == len(entries), "several entries in it have the same name")
-
-
-def _read_array(archive: ZipFile, entry: ZipInfo) -> npt.NDArray[Any]:
-    """The array of an entry, after a look at its header, which says how much memory to take."""
-    name = entry.filename
-    with archive.open(entry) as stream:
-        read_header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[npy.read_magic(stream)]
-        shape, _, dtype = read_header(stream)
-        _check(not dtype.hasobject, f"{name!r} in it holds Python objects: to read these would be to run their code")
-        _check(dtype.kind in "biuf", f"{name!r} in it has dtype {dtype}; a checkpoint has bools, ints and floats")
-        size = stream.tell() + math.prod(shape) * dtype.itemsize
-        _check(size == entry.file_size and min(shape, default=0) >= 0, f"{name!r} in it cannot have shape {shape}")
-    with archive.open(entry) as stream:
-        return npy.read_array(stream, allow_pickle=False)
-
-
-def _write_safetensors(file: IO[bytes], arrays: Arrays, text: str | None) -> None:
-    from safetensors.numpy import save
-
-    file.write(save(arrays, None if text is None else {STRUCTURE: text}))
-
-
-def _read_safetensors(file: IO[bytes]) -> tuple[Arrays, str | bytes | None]:
-    from safetensors import safe_open
-
-    with safe_open(file.name, "np") as archive:  # it checks that the arrays fill the file, without gaps or overlaps
-        names, texts = archive.keys(), archive.metadata() or {}
-        return {name: archive.get_tensor(name) for name in names}, texts.get(STRUCTURE)
+    raise CheckpointError(f"in its {TEXT}, {code!r:.80} means nothing, or an array that is not there")
