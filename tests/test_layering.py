@@ -48,6 +48,12 @@ ORDER = [
     "archive",
     "checkpoint",
     "training",
+    "viz.rule_text",
+    "viz.model",
+    "viz.folding",
+    "viz.text",
+    "viz.render",
+    "viz.dot",
     "viz.plots",
     "viz",
     "",  # the package itself

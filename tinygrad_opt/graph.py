@@ -31,7 +31,7 @@ _clock = itertools.count(1)
 class Node:
     """One recorded call, or (``op`` is None) a leaf: a Tensor that gradients are wanted for."""
 
-    __slots__ = ("__weakref__", "grad", "index", "kwargs", "line", "op", "out", "parents", "retain", "values")
+    __slots__ = ("__weakref__", "grad", "index", "kwargs", "line", "name", "op", "out", "parents", "retain", "values")
 
     op: Any
     values: Any  # what the function was called with, each Tensor replaced by what it holds
@@ -42,6 +42,7 @@ class Node:
     grad: Any
     retain: bool
     line: str  # set by detect_anomaly: the user's line that made the call
+    name: str | None  # set where the Tensor has one
 
 
 _new = object.__new__

@@ -140,6 +140,7 @@ class Tensor:
                     "Make it one with dtype=float, or from data such as [1.0, 2.0]."
                 )
             self._node = record(None, None, NO_OPTIONS, self._data, ())
+            self._node.name = self._name
 
     def requires_grad_(self, value: bool = True) -> Tensor:
         """Set ``requires_grad`` and return the Tensor."""
@@ -174,6 +175,8 @@ class Tensor:
     @name.setter
     def name(self, value: str | None) -> None:
         self._name = value
+        if self._node is not None:
+            self._node.name = value
 
     @property
     def node(self) -> Node | None:

@@ -64,14 +64,17 @@ class Buffer(Tensor):
         return super().__repr__().replace("Tensor", "Buffer", 1)
 
 
-ForwardHook = Callable[["Module", tuple[Any, ...], Any], Any]
+Hook = Callable[..., Any]
 
 
 class HookHandle:
     """What `Module.register_forward_hook` returns: ``remove()`` takes the hook away, and so does a ``with`` block."""
 
-    def __init__(self, hooks: dict[HookHandle, ForwardHook]) -> None:
+    def __init__(self, hooks: dict[HookHandle, Hook], hook: Hook) -> None:
+        if not callable(hook):
+            raise TypeError(f"a hook is a function of the module, its arguments and its result; got {hook!r}")
         self._hooks = hooks
+        hooks[self] = hook
 
     def remove(self) -> None:
         """Take the hook away; a second time does nothing."""
@@ -102,7 +105,8 @@ class Module:
     """
 
     training: bool = True
-    _forward_hooks: Mapping[HookHandle, ForwardHook] = {}
+    _forward_pre_hooks: Mapping[HookHandle, Hook] = {}
+    _forward_hooks: Mapping[HookHandle, Hook] = {}
 
     def __init__(self) -> None:
         """Nothing has to be set up; subclasses may leave ``super().__init__()`` out."""
@@ -112,7 +116,11 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} has no forward(): define what it computes")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run `forward`, and then the hooks."""
+        """Run `forward`, with the hooks before and after it."""
+        if self._forward_pre_hooks:
+            for hook in tuple(self._forward_pre_hooks.values()):
+                changed = hook(self, args)
+                args = args if changed is None else changed if isinstance(changed, tuple) else (changed,)
         result = self.forward(*args, **kwargs)
         if self._forward_hooks:
             for hook in tuple(self._forward_hooks.values()):
@@ -120,7 +128,7 @@ class Module:
                 result = result if changed is None else changed
         return result
 
-    def register_forward_hook(self, hook: ForwardHook) -> HookHandle:
+    def register_forward_hook(self, hook: Hook) -> HookHandle:
         """Call ``hook(module, args, result)`` after every `forward` of this module, until the handle's ``remove()``.
 
         What the hook returns takes the place of the result, unless it is None.
@@ -133,12 +141,20 @@ class Module:
         Linear(2, 3)  # 9
         9 parameters (4, 3)
         """
-        if not callable(hook):
-            raise TypeError(f"a hook is a function hook(module, args, result); got {hook!r}")
-        hooks = vars(self).setdefault("_forward_hooks", {})
-        handle = HookHandle(hooks)
-        hooks[handle] = hook
-        return handle
+        return HookHandle(vars(self).setdefault("_forward_hooks", {}), hook)
+
+    def register_forward_pre_hook(self, hook: Hook) -> HookHandle:
+        """Call ``hook(module, args)`` before every `forward` of this module, until the handle's ``remove()``.
+
+        What the hook returns takes the place of the arguments, unless it is None; a tuple is several.
+
+        >>> from tinygrad_opt import nn
+        >>> layer = nn.ReLU()
+        >>> with layer.register_forward_pre_hook(lambda module, args: [-x for x in args[0]]):
+        ...     layer([-1.0, 2.0])
+        Tensor([1., 0.])
+        """
+        return HookHandle(vars(self).setdefault("_forward_pre_hooks", {}), hook)
 
     def children(self) -> dict[str, Module]:
         """The modules that are attributes of this one, by attribute name.
@@ -149,7 +165,7 @@ class Module:
         for name, value in vars(self).items():
             if isinstance(value, Module):
                 found[name] = value
-            elif isinstance(value, (list, tuple, dict)) and name != "_forward_hooks":
+            elif isinstance(value, (list, tuple, dict)) and not name.startswith("_forward_"):
                 _refuse_modules(f"{type(self).__name__}.{name}", value)
         return found
 

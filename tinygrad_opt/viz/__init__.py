@@ -1,5 +1,33 @@
-"""Pictures: curves and paths of training, drawn with Matplotlib, which is loaded when the first one is drawn."""
+"""Pictures: graphs of back-propagation, and curves, paths and the health of training.
 
+Matplotlib is loaded when the first plot is drawn, and graphviz when the first graph is.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from tinygrad_opt.viz.folding import graph_model
 from tinygrad_opt.viz.plots import animate_paths, plot_history, plot_line_search, plot_losses, plot_paths
+from tinygrad_opt.viz.text import tree
 
-__all__ = ["animate_paths", "plot_history", "plot_line_search", "plot_losses", "plot_paths"]
+if TYPE_CHECKING:
+    from tinygrad_opt.viz.dot import Picture, draw_graph
+
+__all__ = [
+    "Picture",
+    "animate_paths",
+    "draw_graph",
+    "graph_model",
+    "plot_history",
+    "plot_line_search",
+    "plot_losses",
+    "plot_paths",
+    "tree",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("Picture", "draw_graph"):
+        from tinygrad_opt.viz import dot
+
+        return getattr(dot, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
