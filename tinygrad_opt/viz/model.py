@@ -145,8 +145,8 @@ class Run:
         if isinstance(names, Module):
             given |= dict(names.named_buffers())
         for name, value in given.items():
-            node = value.node if isinstance(value, Tensor) else None
-            self.named[id(node if node is not None else getattr(value, "data", value))] = name
+            node, array = (value.node, value.data) if isinstance(value, Tensor) else (None, value)
+            self.named[id(array if node is None else node)] = name
             box = ("model", *name.split(".")[:-1])
             if node is not None and box in self.titles:
                 self.boxes[node] = box
@@ -279,7 +279,8 @@ def describe_run(run: Run, values: bool, gradients: bool) -> GraphModel:
 def _gradients(run: Run) -> dict[Node, Any]:
     """The gradient of the output (of its sum, where it has several elements) with respect to every node."""
     seed = np.ones(run.root.out.shape, run.root.out.dtype)
-    return graph.backpropagate([(run.root, seed)], inputs=set(run.nodes), retain_graph=True)
+    single = {node for node in run.nodes if not isinstance(node.out, Bundle)}
+    return graph.backpropagate([(run.root, seed)], inputs=single, retain_graph=True)
 
 
 def _sources(node: Node) -> list[Any]:
@@ -331,7 +332,7 @@ def _worth_showing(value: Any) -> bool:
 
 
 def _option_text(value: Any) -> str:
-    return str(value).replace("(", "").replace(")", "") if isinstance(value, tuple) else f"{value}"
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else f"{value}"
 
 
 def _index_text(index: Any) -> str:
