@@ -11,6 +11,7 @@ import json
 import math
 import os
 import pickle
+import re
 import signal
 import struct
 import subprocess
@@ -302,6 +303,22 @@ def test_weights_come_from_pytorch(dtype, ending, tmp_path):
     model.load_state_dict(tg.load(path))
     for name, parameter in model.named_parameters():
         assert same(parameter.data, theirs.state_dict()[name].numpy())
+
+
+@needs_safetensors
+def test_the_manual_s_code_for_pytorch_runs(tmp_path, pytestconfig, monkeypatch):
+    pytest.importorskip("torch")
+    page = (pytestconfig.rootpath / "docs" / "checkpoints.md").read_text(encoding="utf-8")
+    there, back = re.findall(r"^```python\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE)
+    monkeypatch.chdir(tmp_path)
+    model = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Dropout(0.2), nn.Linear(32, 10))
+    weights = {name: array.astype(np.float32) for name, array in model.state_dict().items()}
+    names = {"tg": tg, "model": model}
+    exec(there, names)
+    model[0].weight.data[...] = 0
+    exec(back, names)
+    for name, array in model.state_dict().items():
+        np.testing.assert_array_equal(array, weights[name])
 
 
 @needs_safetensors
@@ -970,3 +987,45 @@ def test_a_checkpoint_of_another_model_changes_nothing(tmp_path):
     with pytest.raises(tg.StateDictError, match="nothing was loaded"):
         model.load_state_dict(tg.load(tmp_path / "x.npz")["model"])
     assert same(model.state_dict(), before)
+
+
+class Fitted:
+    """A run of `fit` with all its parts, in a model with buffers and dropout."""
+
+    def __init__(self, seed):
+        tg.manual_seed(seed)
+        self.model = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Dropout(0.3), nn.Linear(8, 1))
+        self.optimizer = optim.Adam(self.model.parameters(), lr=0.05)
+        self.scheduler = optim.lr_scheduler.ReduceLROnPlateau(self.optimizer, patience=1)
+        self.early_stopping = tg.EarlyStopping(patience=20, monitor="loss")
+        self.loader = tg.DataLoader(X, Y, batch_size=8, shuffle=True)
+        self.history = tg.History()
+
+    def train(self, epochs, **options):
+        parts = {name: part for name, part in vars(self).items() if name not in ("model", "optimizer", "loader")}
+        options = {**parts, "progress": False, **options}
+        tg.fit(self.model, nn.MSELoss(), self.optimizer, self.loader, epochs, **options)
+
+
+@every_format
+def test_a_run_of_fit_resumes_with_all_its_parts(ending, tmp_path):
+    path = tmp_path / f"x{ending}"
+    whole, resumed = Fitted(0), Fitted(1)
+
+    def save(history):
+        if history.epochs == 4:
+            tg.save({**vars(whole), "rng": tg.get_rng_state()}, path)
+
+    whole.train(8, callbacks=save)
+    state = tg.load(path)
+    for name, part in vars(resumed).items():
+        part.load_state_dict(state[name])
+    resumed.optimizer.load_state_dict(state["optimizer"])
+    tg.set_rng_state(state["rng"])
+    resumed.train(4)
+    for run in (whole, resumed):
+        del run.history.columns["seconds"]
+    assert whole.history.epochs == 8
+    for name, part in vars(whole).items():
+        assert same(getattr(resumed, name).state_dict(), part.state_dict()), name
+    assert "1.num_batches_tracked" in whole.model.state_dict()
