@@ -57,10 +57,17 @@ class Picture(graphviz.Digraph):  # type: ignore[misc]
         self, filename: Any = None, directory: Any = None, *args: Any, format: str | None = None, **kwargs: Any
     ) -> str:
         """Save the text and the picture, and return the path of the picture, as graphviz does."""
-        source = self.save(filename, directory)
+        source = self.save(filename, directory=directory)
         path = f"{source}.{format or self.format}"
         Path(path).write_bytes(self.pipe(format))
         return path
+
+    def _repr_mimebundle_(self, *args: Any, **kwargs: Any) -> dict[str, str]:
+        """What Jupyter shows: the picture, or, where there is no Graphviz, what to install, and the text."""
+        try:
+            return {"image/svg+xml": self.pipe("svg", encoding="utf-8")}
+        except ImportError as error:
+            return {"text/plain": f"{error}\n\n{self.source}"}
 
     @property
     def mermaid(self) -> str:
