@@ -170,3 +170,23 @@ def test_a_state_that_does_not_fit_changes_nothing(spoil, text):
 
 def test_names_in_the_table_are_right():
     assert {name: p.shape for name, p in Net().named_parameters() if name in SHAPES} == SHAPES
+
+
+# Hooks before forward -------------------------------------------------------------------------------------------------
+
+
+def test_a_hook_before_forward_sees_the_arguments_and_may_replace_them():
+    layer, seen = nn.Linear(2, 1, bias=False), []
+    handle = layer.register_forward_pre_hook(lambda module, args: seen.append((module, args)))
+    x = np.ones((3, 2))
+    plain = layer(x).data
+    assert seen == [(layer, (x,))]
+    with layer.register_forward_pre_hook(lambda module, args: 2 * args[0]):  # one value, not a tuple
+        np.testing.assert_allclose(layer(x).data, 2 * plain)
+    with layer.register_forward_pre_hook(lambda module, args: (3 * args[0],)):
+        np.testing.assert_allclose(layer(x).data, 3 * plain)
+    handle.remove()
+    layer(x)
+    assert len(seen) == 3
+    with pytest.raises(TypeError, match="a hook is a function"):
+        layer.register_forward_pre_hook("print")

@@ -27,10 +27,10 @@ from tinygrad_opt.viz.rule_text import rule_text
 Box = tuple[str, ...]
 
 SYMBOLS = {
-    "np.add": "+", "np.subtract": "−", "np.multiply": "×", "np.divide": "÷", "np.power": "^", "np.negative": "−",
+    "np.add": "+", "np.subtract": "−", "np.multiply": "×", "np.divide": "÷", "np.power": "^", "np.negative": "−x",
     "np.matmul": "@", "np.dot": "@", "np.sum": "Σ", "np.prod": "Π", "np.absolute": "|x|", "np.sqrt": "√",
     "np.square": "x²", "np.maximum": "max", "np.minimum": "min", "np.logaddexp": "log(eˣ + eʸ)", "np.transpose": "Tᵀ",
-    "getitem": "[ ]", "astype": "dtype", "linear": "x Wᵀ + b", "relu": "ReLU", "leaky_relu": "LeakyReLU", "elu": "ELU",
+    "getitem": "[ ]", "linear": "x Wᵀ + b", "relu": "ReLU", "leaky_relu": "LeakyReLU", "elu": "ELU",
     "silu": "SiLU", "gelu": "GELU", "sigmoid": "σ", "normal_cdf": "Φ", "squared_error": "(x − y)²",
     "absolute_error": "|x − y|", "softmax_log_loss": "cross-entropy", "log_loss": "log loss",
     "log_loss_with_logits": "log loss of logits", "hinge": "hinge loss", "squared_hinge": "squared hinge loss",
