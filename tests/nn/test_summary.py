@@ -58,7 +58,7 @@ def test_the_model_is_left_as_it_was():
     assert tg.get_rng_state() == generator
     for name, array in model.state_dict().items():
         np.testing.assert_array_equal(array, state[name])
-    assert not any(module._forward_hooks for module in model.modules())
+    assert not any(module._hooks.after for module in model.modules())
     assert all(p.grad is None for p in model.parameters())
 
 

@@ -218,7 +218,7 @@ def test_recording_leaves_no_hooks_behind_also_after_an_error():
     with pytest.raises(ValueError, match="linear needs inputs"):
         viz.graph_model(model, np.ones((2, 3)))
     viz.graph_model(model, X)
-    assert all(not m._forward_hooks and not m._forward_pre_hooks for m in model.modules())
+    assert not any(m._hooks.before or m._hooks.after for m in model.modules())
 
 
 def test_a_module_that_is_called_twice_has_two_boxes():

@@ -6,6 +6,7 @@ in the default dtype.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -34,7 +35,7 @@ def linear(x: Any, weight: Any, bias: Any = None) -> Tensor:
     >>> F.linear(np.ones((2, 3)), np.ones((4, 3)), np.zeros(4)).shape
     (2, 4)
     """
-    if not isinstance(x, Tensor) or x.dtype.kind != "f":
+    if x.__class__ is not Tensor or x._node is None:  # else it is one in a graph, and so a floating-point one
         x = _input(x, weight)
     try:
         return apply(network.linear, (x, weight) if bias is None else (x, weight, bias), {})
@@ -300,7 +301,7 @@ def relu(x: Any) -> Tensor:
     >>> F.relu([-1.0, 2.0])
     Tensor([0., 2.])
     """
-    return apply(network.relu, (x if isinstance(x, Tensor) and x.dtype.kind == "f" else _input(x),), {})
+    return apply(network.relu, (x if x.__class__ is Tensor and x._node is not None else _input(x),), {})
 
 
 def tanh(x: Any) -> Tensor:
@@ -527,7 +528,8 @@ def cross_entropy(logits: Any, target: Any, reduction: str = "mean", label_smoot
     0.2395
     """
     logits, target = _classes_last("cross_entropy", logits, target)
-    check_smoothing(label_smoothing)
+    if label_smoothing:
+        check_smoothing(label_smoothing)
     if target.dtype.kind in "iu" or (not target.size and target.shape == logits.shape[:-1]):
         mask = _one_hot("cross_entropy", logits.shape, target)
         if not label_smoothing:
@@ -539,7 +541,7 @@ def cross_entropy(logits: Any, target: Any, reduction: str = "mean", label_smoot
             f"{logits.shape}, for these logits; got a target of shape {target.shape} and dtype {target.dtype}"
         )
     if not isinstance(target, Tensor):
-        target = _array_like(target, logits)
+        target = _input(target, logits)
     _check_probabilities("cross_entropy: target probabilities", target)
     if label_smoothing:
         target = (1 - label_smoothing) * target + label_smoothing / logits.shape[-1]
@@ -622,25 +624,31 @@ def multi_margin_loss(prediction: Any, target: Any, reduction: str = "mean", p: 
 
 def _loss(primitive: Any, prediction: Any, target: Any, reduction: str, *options: float) -> Tensor:
     """Run a fused loss."""
-    _check_not_empty(prediction.shape, prediction.size, reduction)
-    return apply(primitive, (prediction, target, check_reduction(reduction), *options))
+    if reduction not in REDUCTIONS:
+        check_reduction(reduction)
+    if reduction == "mean" and not prediction.size:
+        raise _no_examples(prediction.shape)
+    return apply(primitive, (prediction, target, reduction, *options))
 
 
 def _reduced(losses: Tensor, reduction: str) -> Tensor:
     """The losses of all examples, reduced."""
-    _check_not_empty(losses.shape, losses.size, reduction)
+    if reduction == "mean" and not losses.size:
+        raise _no_examples(losses.shape)
     reduce: dict[str, Callable[[], Tensor]] = {"mean": losses.mean, "sum": losses.sum, "none": losses.__pos__}
     return reduce[check_reduction(reduction)]()
 
 
-def _check_not_empty(shape: tuple[int, ...], size: int, reduction: str) -> None:
-    if reduction == "mean" and not size:
-        raise ShapeError(f"the mean loss of no examples is not defined; got predictions of shape {shape}")
+def _no_examples(shape: tuple[int, ...]) -> ShapeError:
+    return ShapeError(f"the mean loss of no examples is not defined; got predictions of shape {shape}")
+
+
+REDUCTIONS = ("mean", "sum", "none")
 
 
 def check_reduction(reduction: str) -> str:
     """The reduction, if it is one; raises ValueError otherwise."""
-    if reduction not in ("mean", "sum", "none"):
+    if reduction not in REDUCTIONS:
         raise ValueError(f'reduction must be "mean", "sum" or "none"; got {reduction!r}')
     return reduction
 
@@ -655,13 +663,10 @@ def check_smoothing(label_smoothing: float) -> float:
 def _input(value: Any, like: Any = None) -> Any:
     """A floating-point Tensor as it is; anything else as an array, in the dtype of ``like`` or the default one."""
     if isinstance(value, Tensor):
-        return value if value.dtype.kind == "f" else _array_like(value.data, like)
-    return _array_like(value, like)
-
-
-def _array_like(value: Any, tensor: Any) -> npt.NDArray[Any]:
-    """An input as a floating-point array: in the dtype of ``tensor``, or else in the default one."""
-    dtype = getattr(tensor, "dtype", None)
+        if value._node is not None or value.dtype.kind == "f":
+            return value
+        value = value.data
+    dtype = getattr(like, "dtype", None)
     if dtype is None or dtype.kind != "f":
         dtype = get_default_dtype()
     if value.__class__ is np.ndarray and value.dtype is dtype:
@@ -739,11 +744,17 @@ def _one_hot(loss: str, shape: tuple[int, ...], target: Any) -> npt.NDArray[np.b
             f"{loss} needs class indices of an integer dtype, such as target.astype(int); got {target.dtype}"
         )
     places = target.data if isinstance(target, Tensor) else target
-    mask: npt.NDArray[np.bool_] = np.equal(places[..., None], np.arange(classes))
+    mask: npt.NDArray[np.bool_] = np.equal(places[..., None], _up_to(classes))
     if np.count_nonzero(mask) != places.size:
         wrong = places[(places < 0) | (places >= classes)]
         raise ValueError(f"class indices must lie in 0 ... {classes - 1} for {classes} classes; got {wrong.flat[0]}")
     return mask
+
+
+@functools.lru_cache(maxsize=16)
+def _up_to(classes: int) -> npt.NDArray[np.intp]:
+    """0, 1, ... classes - 1."""
+    return np.arange(classes)
 
 
 def _pair(name: str, value: Pair, least: int = 1) -> tuple[int, int]:

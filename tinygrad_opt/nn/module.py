@@ -87,6 +87,25 @@ class HookHandle:
         self.remove()
 
 
+class _Hooks:
+    """The hooks of one module."""
+
+    def __init__(self) -> None:
+        self.before: dict[HookHandle, Hook] = {}
+        self.after: dict[HookHandle, Hook] = {}
+
+    def call(self, module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run ``forward``, with the hooks before and after it."""
+        for hook in tuple(self.before.values()):
+            changed = hook(module, args)
+            args = args if changed is None else changed if isinstance(changed, tuple) else (changed,)
+        result = module.forward(*args, **kwargs)
+        for hook in tuple(self.after.values()):
+            changed = hook(module, args, result)
+            result = result if changed is None else changed
+        return result
+
+
 class Module:
     """The base class of layers and models: attributes that are Parameters or Modules, and a ``forward`` method.
 
@@ -105,8 +124,7 @@ class Module:
     """
 
     training: bool = True
-    _forward_pre_hooks: Mapping[HookHandle, Hook] = {}
-    _forward_hooks: Mapping[HookHandle, Hook] = {}
+    _hooks: _Hooks | None = None  # made when the first one is registered: most modules have none
 
     def __init__(self) -> None:
         """Nothing has to be set up; subclasses may leave ``super().__init__()`` out."""
@@ -117,16 +135,9 @@ class Module:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run `forward`, with the hooks before and after it."""
-        if self._forward_pre_hooks:
-            for hook in tuple(self._forward_pre_hooks.values()):
-                changed = hook(self, args)
-                args = args if changed is None else changed if isinstance(changed, tuple) else (changed,)
-        result = self.forward(*args, **kwargs)
-        if self._forward_hooks:
-            for hook in tuple(self._forward_hooks.values()):
-                changed = hook(self, args, result)
-                result = result if changed is None else changed
-        return result
+        if self._hooks is None:
+            return self.forward(*args, **kwargs)
+        return self._hooks.call(self, args, kwargs)
 
     def register_forward_hook(self, hook: Hook) -> HookHandle:
         """Call ``hook(module, args, result)`` after every `forward` of this module, until the handle's ``remove()``.
@@ -141,7 +152,7 @@ class Module:
         Linear(2, 3)  # 9
         9 parameters (4, 3)
         """
-        return HookHandle(vars(self).setdefault("_forward_hooks", {}), hook)
+        return HookHandle(self._own_hooks().after, hook)
 
     def register_forward_pre_hook(self, hook: Hook) -> HookHandle:
         """Call ``hook(module, args)`` before every `forward` of this module, until the handle's ``remove()``.
@@ -154,7 +165,12 @@ class Module:
         ...     layer([-1.0, 2.0])
         Tensor([1., 0.])
         """
-        return HookHandle(vars(self).setdefault("_forward_pre_hooks", {}), hook)
+        return HookHandle(self._own_hooks().before, hook)
+
+    def _own_hooks(self) -> _Hooks:
+        if self._hooks is None:
+            self._hooks = _Hooks()
+        return self._hooks
 
     def children(self) -> dict[str, Module]:
         """The modules that are attributes of this one, by attribute name.
@@ -165,7 +181,7 @@ class Module:
         for name, value in vars(self).items():
             if isinstance(value, Module):
                 found[name] = value
-            elif isinstance(value, (list, tuple, dict)) and not name.startswith("_forward_"):
+            elif isinstance(value, (list, tuple, dict)):
                 _refuse_modules(f"{type(self).__name__}.{name}", value)
         return found
 
