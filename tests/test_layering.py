@@ -54,6 +54,9 @@ ORDER = [
     "viz.text",
     "viz.render",
     "viz.dot",
+    "viz.formula",
+    "viz.steps",
+    "viz.stepper",
     "viz.plots",
     "viz",
     "",  # the package itself

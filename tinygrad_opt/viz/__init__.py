@@ -11,6 +11,7 @@ from tinygrad_opt.viz.text import tree
 
 if TYPE_CHECKING:
     from tinygrad_opt.viz.dot import Picture, draw_graph
+    from tinygrad_opt.viz.stepper import step_through
 
 __all__ = [
     "Picture",
@@ -21,6 +22,7 @@ __all__ = [
     "plot_line_search",
     "plot_losses",
     "plot_paths",
+    "step_through",
     "tree",
 ]
 
@@ -30,4 +32,8 @@ def __getattr__(name: str) -> Any:
         from tinygrad_opt.viz import dot
 
         return getattr(dot, name)
+    if name == "step_through":
+        from tinygrad_opt.viz import stepper
+
+        return stepper.step_through
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
