@@ -47,10 +47,10 @@ def main():
         nn.ReLU(),
         nn.MaxPool2d(2),
         nn.Flatten(),
-        nn.Dropout(0.5),
+        nn.Dropout(0.3),
         nn.Linear(32 * 4 * 4, 64),
         nn.ReLU(),
-        nn.Dropout(0.5),
+        nn.Dropout(0.3),
         nn.Linear(64, 10),
     )
     print(nn.summary(model, (1, 8, 8)))
