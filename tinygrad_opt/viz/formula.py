@@ -19,6 +19,7 @@ from tinygrad_opt.viz.model import SHORT, describe
 from tinygrad_opt.viz.rule_text import statement
 
 HELPER = -9
+BRIEF = 18  # letters of a value in the picture
 LONGEST = 160  # letters of a formula with its numbers put in
 
 
@@ -33,7 +34,7 @@ class Symbol:
     position: int
     shape: str
     value: str
-    meaning: str = ""
+    meaning: str = "computed in the forward pass"
 
 
 @dataclass(slots=True)
@@ -75,7 +76,7 @@ def formula_of(node: Node, position: int, g: Any) -> Formula:
     for name in dict.fromkeys(n.id for n in ast.walk(expression) if isinstance(n, ast.Name) and n.id not in given):
         helper = getattr(function, "__globals__", {}).get(name)
         if inspect.isfunction(helper) and helper.__doc__:
-            where.append(Symbol(name, HELPER, "", "", helper.__doc__.split("\n\n")[0].strip().rstrip(".")))
+            where.append(Symbol(name, HELPER, "", "", helper.__doc__.split("\n\n")[0].strip().replace("`", "")))
     short = not put_in.large and len(numbers) <= LONGEST
     return Formula(_in_signs(expression, "·"), numbers if short else "", code, where)
 
@@ -174,6 +175,16 @@ def value_text(value: Any) -> str:
     if isinstance(value, tuple) and value and all(isinstance(array, np.ndarray) for array in value):
         return "; ".join(map(describe, value))
     return repr(value)
+
+
+def brief_text(value: Any) -> str:
+    """A value in a word or two, for a node of the picture: of many numbers mean ± standard deviation."""
+    text = value_text(value)
+    if len(text) <= BRIEF or not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu":
+        return text if len(text) <= BRIEF else "…"
+    with np.errstate(all="ignore"):
+        mean, spread = value.mean(), value.std()
+    return f"{0 if abs(mean) < 1e-6 * spread else mean:.2g} ± {spread:.2g}"
 
 
 def shape_text(value: Any) -> str:

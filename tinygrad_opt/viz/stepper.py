@@ -18,7 +18,7 @@ from typing import Any
 from tinygrad_opt.nn.module import Module
 from tinygrad_opt.tensor import Tensor
 from tinygrad_opt.viz.dot import picture_of
-from tinygrad_opt.viz.formula import value_text
+from tinygrad_opt.viz.formula import brief_text, value_text
 from tinygrad_opt.viz.render import render
 from tinygrad_opt.viz.steps import Walk, steps_of
 
@@ -58,7 +58,7 @@ def step_through(
         raise TypeError(f"path is the file to write, such as 'backprop.html'; got {path!r:.60}: inputs go into inputs=")
     inputs = inputs if isinstance(inputs, tuple) else (inputs,)
     page = _page(
-        steps_of(output, *inputs, loss=loss, names=names, expand=expand), title or "Back-propagation, by steps"
+        steps_of(output, *inputs, loss=loss, names=names, expand=expand), title or "Back-propagation, step by step"
     )
     path = Path(path)
     path.write_text(page, encoding="utf-8")
@@ -76,11 +76,17 @@ def _page(walk: Walk, title: str) -> str:
             | {"shape": " × ".join(map(str, node.shape or ())) or "a number", "inside": inside, "value": node.value}
             | {"final": None if final is None else value_text(final)}
         )
-        totals = [value_text(c.total) for step in walk.steps for c in step.contributions if c.target == node.id]
+        node.value = brief_text(walk.values[node.id])
+        totals = [brief_text(c.total) for step in walk.steps for c in step.contributions if c.target == node.id]
         if node.kind != "constant":
             node.gradient = max([*totals, "1"], key=len)  # room for the longest that will stand there
     edges = [[edge.source, edge.target] for edge in walk.picture.edges]
-    data = json.dumps({"nodes": nodes, "edges": edges, "steps": _plain(walk.steps)}).replace("<", "\\u003c")
+    steps = [
+        _plain(step)
+        | {"brief": [brief_text(total) for total in (step.gradient, *(c.total for c in step.contributions))]}
+        for step in walk.steps
+    ]
+    data = json.dumps({"nodes": nodes, "edges": edges, "steps": steps}).replace("<", "\\u003c")
     svg = render(picture_of(walk.picture, "TB", legend=False).source, "svg").decode()
     template = Path(__file__).with_name("stepper.html").read_text(encoding="utf-8")
     script = template.split("<script>")[1].split("</script>")[0]

@@ -62,10 +62,14 @@ class Step:
 
 @dataclass(slots=True)
 class Walk:
-    """The picture, a name for each of its nodes, the steps, and the gradients of the leaves by the id of their node."""
+    """The picture, the name and the value of each of its nodes, the steps, and the gradients of the leaves.
+
+    All but the steps go by the ids of the nodes.
+    """
 
     picture: GraphModel
     names: dict[str, str]
+    values: dict[str, Any]
     steps: list[Step]
     gradients: dict[str, Any]
 
@@ -117,8 +121,11 @@ class _Story:
         self.inputs: dict[str, list[str]] = {node.id: [] for node in self.picture.nodes}
         for edge in self.picture.edges:
             self.inputs[edge.target].append(edge.source)
-        for node in self.calls:  # the constants among the inputs are arrays
-            self.place |= zip(map(id, model._sources(node)), self.inputs[self.place[id(node)]], strict=True)
+        self.values = {self.place[id(node)]: node.out for node in self.shown}
+        for node in self.calls:
+            for source, place in zip(model._sources(node), self.inputs[self.place[id(node)]], strict=True):
+                if isinstance(source, np.ndarray):  # a constant, which has no Node
+                    self.place[id(source)], self.values[place] = place, source
         self.names = self._name()
 
     def _name(self) -> dict[str, str]:
@@ -155,10 +162,10 @@ class _Story:
             *map(self._forward, self.calls),
             Step("turn", f"{turn}.", place, gradient=ones),
             *self._backward(heard),
-            Step("end", "Done: these gradients of the leaves are what backward() leaves in .grad."),
+            Step("end", "Done: backward() puts these gradients into .grad of the leaves."),
         ]
         leaves = {self.place[id(node)]: gradient for node, gradient in gradients.items()}
-        return Walk(self.picture, self.names, steps, leaves)
+        return Walk(self.picture, self.names, self.values, steps, leaves)
 
     def _step(self, phase: str, node: Node, **fields: Any) -> Step:
         place = self.place[id(node)]
@@ -218,9 +225,24 @@ class _Story:
             for number, part in enumerate(parts, start=1):
                 part.number, part.count = number, len(parts)
         for step in steps.values():
-            targets = [self.names[part.target] for part in step.contributions]
-            step.sentence = f"Backward through {self.names[step.node]}: its gradient goes on to {_listed(targets)}."
+            step.sentence = self._told(step)
         yield from steps.values()
+
+    def _told(self, step: Step) -> str:
+        """What arrives where, in numbers as far as there are few."""
+        arrivals = [
+            f"∂L/∂{self.names[part.target]} = {value_text(part.value)}"
+            if part.before is None
+            else f"∂L/∂{self.names[part.target]} = {value_text(part.before)} + {value_text(part.value)} = "
+            + value_text(part.total)
+            for part in step.contributions
+        ]
+        told = f"{self.names[step.node]} hands its gradient on: {', '.join(arrivals)}."
+        if len(told) <= 90:
+            return told
+        counts = Counter(self.names[part.target] for part in step.contributions)
+        targets = [name if count == 1 else f"{name} ({count} times)" for name, count in counts.items()]
+        return f"{self.names[step.node]} hands its gradient on to {', '.join(targets)}."
 
     def _formula(self, asked: _Heard) -> Formula:
         """The rule that was asked, with what its symbols mean in this graph."""
@@ -239,13 +261,6 @@ class _Story:
 def _is_list(node: Any) -> bool:
     """Whether a node is a list of arrays that goes into a call such as `np.concatenate`; the picture leaves it out."""
     return node.op is not None and node.op.function is pack
-
-
-def _listed(names: list[str]) -> str:
-    """Names as in a sentence, each with how often it comes."""
-    times = {1: "", 2: " (twice)"}
-    texts = [f"{name}{times.get(n, f' ({n} times)')}" for name, n in Counter(names).items()]
-    return " and ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)
 
 
 # The walk, listened to -----------------------------------------------------------------------------------------------
