@@ -9,6 +9,7 @@ import pytest
 
 import tinygrad_opt as tg
 from tests.gradients import results
+from tests.rules.cases import CASES
 from tinygrad_opt import Tensor, nn, viz
 from tinygrad_opt.errors import GraphError
 from tinygrad_opt.nn import functional as F
@@ -118,6 +119,26 @@ def test_gradients_are_those_of_backward(program, expand):
     assert len(found) == len(leaves)
     for gradient, node in zip(found, leaves, strict=True):
         np.testing.assert_allclose(gradient, node.grad.data, rtol=1e-12 if expand else 0, atol=1e-15 if expand else 0)
+
+
+def one_case_each():
+    for function, cases in CASES.items():
+        case = cases[len(cases) // 2]
+        reason = "an option that is an array cannot be compared with ()"
+        marks = [pytest.mark.xfail(reason=reason, strict=False)] if function is np.take_along_axis else []
+        yield pytest.param(case, id=case.label, marks=marks)
+
+
+@pytest.mark.parametrize("case", list(one_case_each()))
+def test_every_function_of_the_table_can_be_stepped_through(case):
+    inputs = [leaf(array) if array.dtype.kind == "f" else array for array in case.inputs]
+    differentiable = [out for out in results(case.call(*inputs)) if isinstance(out, Tensor) and out.requires_grad]
+    total = sum((out * out).sum() for out in differentiable)
+    walk = steps_of(total)
+    total.backward()
+    expected = [x.grad.data for x in inputs if isinstance(x, Tensor) and x.grad is not None]
+    for gradient, reference in zip(walk.gradients.values(), expected, strict=True):
+        np.testing.assert_array_equal(gradient, reference)
 
 
 @every_program
