@@ -58,6 +58,7 @@ ORDER = [
     "viz.steps",
     "viz.stepper",
     "viz.plots",
+    "viz.health",
     "viz",
     "",  # the package itself
 ]

@@ -63,7 +63,7 @@ def test_a_history_with_a_loss_that_is_not_positive_or_one_epoch_or_none():
 
 
 def test_lines_differ_in_more_than_colour():
-    styles = [style for style, _ in zip(plots._styles(), range(35), strict=False)]
+    styles = [style for style, _ in zip(plots.styles(), range(35), strict=False)]
     assert len({(s["linestyle"], s["marker"]) for s in styles}) == 35
 
 

@@ -6,6 +6,14 @@ Matplotlib is loaded when the first plot is drawn, and graphviz when the first g
 from typing import TYPE_CHECKING, Any
 
 from tinygrad_opt.viz.folding import graph_model
+from tinygrad_opt.viz.health import (
+    Health,
+    Surface,
+    loss_surface,
+    plot_decision_boundary,
+    plot_health,
+    plot_loss_surface,
+)
 from tinygrad_opt.viz.plots import animate_paths, plot_history, plot_line_search, plot_losses, plot_paths
 from tinygrad_opt.viz.text import tree
 
@@ -14,12 +22,18 @@ if TYPE_CHECKING:
     from tinygrad_opt.viz.stepper import step_through
 
 __all__ = [
+    "Health",
     "Picture",
+    "Surface",
     "animate_paths",
     "draw_graph",
     "graph_model",
+    "loss_surface",
+    "plot_decision_boundary",
+    "plot_health",
     "plot_history",
     "plot_line_search",
+    "plot_loss_surface",
     "plot_losses",
     "plot_paths",
     "step_through",

@@ -50,10 +50,10 @@ def plot_losses(runs: Mapping[str, Any], *, ylabel: str = "loss", log: bool = Tr
     """
     if not runs:
         raise ValueError("plot_losses needs at least one run: a dict from names to Histories or lists of losses")
-    plt = _pyplot()
+    plt = pyplot()
     with plt.rc_context(STYLE):
         axes = axes or plt.figure().add_subplot()
-        for (name, run), style in zip(runs.items(), _styles(), strict=False):
+        for (name, run), style in zip(runs.items(), styles(), strict=False):
             values = run["loss"] if hasattr(run, "epochs") else run
             style["marker"] = style["marker"] if len(values) == 1 else None  # of one epoch there is no line to see
             axes.plot(range(1, len(values) + 1), values, label=name, **style)
@@ -82,13 +82,13 @@ def plot_history(history: History, *, log: bool = True) -> Any:
     names = [n for n in columns if n != "seconds" and not (n.startswith("val_") and n.removeprefix("val_") in columns)]
     if not history.epochs:
         raise ValueError("there is no epoch in this history to draw")
-    plt = _pyplot()
+    plt = pyplot()
     titles = {"lr": "learning rate"}
     with plt.rc_context(STYLE):
         figure = plt.figure(figsize=(6.5 * len(names), 5))
         for axes, name in zip(figure.subplots(1, len(names), squeeze=False).flat, names, strict=True):
             pair = {"training": name, "validation": f"val_{name}"}
-            for (label, column), style in zip(pair.items(), _styles(), strict=False):
+            for (label, column), style in zip(pair.items(), styles(), strict=False):
                 values = columns.get(column, [])
                 style["marker"] = style["marker"] if len(values) == 1 else None
                 if values:
@@ -118,11 +118,11 @@ def plot_paths(landscape: Landscape, paths: Mapping[str, Any], *, axes: Any = No
     "Beale's function"
     """
     arrays = {name: _path(name, path) for name, path in paths.items()}
-    plt = _pyplot()
+    plt = pyplot()
     with plt.rc_context(STYLE):
         axes = axes or plt.figure().add_subplot()
         _contours(axes, landscape)
-        for (name, path), style in zip(arrays.items(), _styles(), strict=False):
+        for (name, path), style in zip(arrays.items(), styles(), strict=False):
             every = max(1, len(path) // 25)
             axes.plot(*path.T, label=name, markevery=every, markersize=6, **style)
         if arrays:
@@ -155,15 +155,15 @@ def animate_paths(landscape: Landscape, paths: Mapping[str, Any], file: str | Pa
     arrays = {name: _path(name, path) for name, path in paths.items()}
     if not arrays:
         raise ValueError("animate_paths needs at least one path")
-    plt = _pyplot()
+    plt = pyplot()
     from matplotlib.animation import FuncAnimation, PillowWriter
 
     with plt.rc_context(STYLE | {"figure.dpi": 80}):
         figure = plt.figure()
         axes = figure.add_subplot()
         _contours(axes, landscape)
-        styles = list(itertools.islice(_styles(), len(arrays)))
-        lines = [axes.plot([], [], label=n, markevery=[-1], **s)[0] for n, s in zip(arrays, styles, strict=True)]
+        looks = list(itertools.islice(styles(), len(arrays)))
+        lines = [axes.plot([], [], label=n, markevery=[-1], **look)[0] for n, look in zip(arrays, looks, strict=True)]
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
 
         def draw(frame: int) -> list[Any]:
@@ -202,7 +202,7 @@ def plot_line_search(
     """
     if not search.tried:
         raise ValueError(f"this search tried nothing: {search.reason or 'it did not run'}")
-    plt = _pyplot()
+    plt = pyplot()
     tried = [point for point in search.tried if np.isfinite(point[1])]
     furthest = 1.3 * max([search.step_size, *(alpha for alpha, _ in search.tried[-3:])])
     alphas = np.linspace(0, furthest, 300)
@@ -233,7 +233,8 @@ def plot_line_search(
 # Helpers -------------------------------------------------------------------------------------------------------------
 
 
-def _pyplot() -> Any:
+def pyplot() -> Any:
+    """Matplotlib's pyplot; raises ImportError, which says what to install, where it is not there."""
     try:
         import matplotlib.pyplot as plt
     except ImportError as error:
@@ -241,7 +242,7 @@ def _pyplot() -> Any:
     return plt
 
 
-def _styles() -> Any:
+def styles() -> Any:
     """Colour, dashes and mark for one line after the other."""
     kinds = zip(itertools.cycle(COLOURS), itertools.cycle(DASHES), itertools.cycle(MARKS), strict=False)
     return ({"color": colour, "linestyle": dashes, "marker": mark} for colour, dashes, mark in kinds)
