@@ -25,7 +25,7 @@ import tinygrad_opt as tg
 from tinygrad_opt import nn, optim
 
 # name -> (class, step size at the start): values that work well here
-OPTIMIZERS = {"adam": (optim.Adam, 0.002), "momentum": (optim.Momentum, 1.0), "sgd": (optim.SGD, 1.0)}
+OPTIMIZERS = {"adam": (optim.Adam, 0.005), "momentum": (optim.Momentum, 15), "sgd": (optim.SGD, 15)}
 GRID = 14  # the decoder is shown at so many places across, and down
 COLOURS = plt.get_cmap("tab10").colors
 

@@ -168,7 +168,7 @@ def show(axes, values, title, signed=True, numbers=False):
     axes.set(xticks=[], yticks=[], title=title)
     for (row, column), value in np.ndenumerate(values if numbers else np.empty(0)):
         ink = "white" if abs(value) > 0.6 * limit else "black"
-        axes.text(column, row, f"{value:.2f}".replace("-", "−"), ha="center", va="center", fontsize=16, color=ink)
+        axes.text(column, row, f"{value:z.2f}".replace("-", "−"), ha="center", va="center", fontsize=16, color=ink)
 
 
 if __name__ == "__main__":
