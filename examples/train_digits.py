@@ -63,7 +63,7 @@ def main():
     options.output.mkdir(parents=True, exist_ok=True)
     picture, weights = options.output / "digits.png", options.output / "digits.npz"
     draw(picture, history, x_test, y_test, read)
-    np.savez(weights, **model.state_dict())
+    tg.save(model, weights)
     print(f"picture: {picture.resolve()}\nweights: {weights.resolve()}")
 
 

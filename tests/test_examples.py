@@ -21,6 +21,7 @@ EXPECTED = {
     "language_model.py",
     "predict_diabetes.py",
     "train_digits.py",
+    "visualize_backprop.py",
 }
 
 

@@ -231,7 +231,8 @@ def fit(
     called with it; the training ends when one returns True. ``history`` is one to continue, of a run that is resumed;
     ``epochs`` counts the further ones.
 
-    Ctrl-C stops the training: the model stays usable, and the History has the completed epochs.
+    Ctrl-C stops the training: the model stays usable, and the History has the completed epochs. Afterwards the model is
+    in training mode: call ``model.eval()`` before using it, where `Dropout` or batch normalisation is in it.
 
     Raises ValueError for ``epochs`` below 1, a loader without batches or one that can be gone through only once,
     ``early_stopping`` that looks at a number that there is not, or clipping with a line search; TypeError for a pair of

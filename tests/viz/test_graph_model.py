@@ -59,6 +59,7 @@ def test_one_thing_used_twice_has_two_arrows_and_one_node():
     assert arrows(picture).count(("constant", "+")) == 1
 
 
+PLACES = np.array([[0], [1]])
 LABELS = {
     "number first": (lambda a: 2 - a, "2 −", ""),
     "power": (lambda a: a**3, "^ 3", ""),
@@ -70,6 +71,7 @@ LABELS = {
     "axes": (lambda a: a.mean(axis=(0, 1), keepdims=True), "mean", "axis 0, 1, keepdims True"),
     "positional": (lambda a: F.softmax(a, 0), "softmax", "axis 0"),
     "shape": (lambda a: a.reshape(6), "reshape", "shape 6"),
+    "an array as an option": (lambda a: np.take_along_axis(a, PLACES, axis=1), "take_along_axis", "axis 1"),
     "unknown symbol": (lambda a: np.arctan(a), "arctan", ""),
     "linalg": (lambda a: np.linalg.inv(a[:, :2]), "linalg.inv", ""),
 }

@@ -328,7 +328,7 @@ def _option_names(op: Op) -> list[str]:
 
 
 def _worth_showing(value: Any) -> bool:
-    return not (value is None or value is False or value == () or isinstance(value, (np.ndarray, Tensor)))
+    return not (isinstance(value, (np.ndarray, Tensor)) or value is None or value is False or value == ())
 
 
 def _option_text(value: Any) -> str:
