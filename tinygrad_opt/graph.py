@@ -196,6 +196,24 @@ def users_line() -> str:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# Names of constants, for pictures: of a Tensor without a gradient the graph holds the array alone
+
+_array_names: dict[int, tuple[weakref.ref[np.ndarray], str | None]] = {}  # by id
+
+
+def name_array(array: np.ndarray, name: str | None) -> None:
+    """Remember the name of a constant for as long as it lives."""
+    key = id(array)
+    _array_names[key] = (weakref.ref(array, lambda _: _array_names.pop(key, None)), name)
+
+
+def name_of_array(array: np.ndarray) -> str | None:
+    """What the Tensor was called that holds this array, if it had a name."""
+    reference, name = _array_names.get(id(array), (None, None))
+    return name if reference is not None and reference() is array else None
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # The backward walk
 
 

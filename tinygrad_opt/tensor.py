@@ -97,9 +97,11 @@ class Tensor:
             array = array.astype(_default_dtype, copy=False)
         self._data = array
         self._node = None
-        self._name = name
+        self._name = None
         if requires_grad:
             self.requires_grad = True
+        if name is not None:
+            self.name = name
 
     # What it is ------------------------------------------------------------------------------------------------------
 
@@ -140,7 +142,7 @@ class Tensor:
                     "Make it one with dtype=float, or from data such as [1.0, 2.0]."
                 )
             self._node = record(None, None, NO_OPTIONS, self._data, ())
-            self._node.name = self._name
+            self._node.name = self._name  # for pictures: the graph holds nodes, not Tensors
 
     def requires_grad_(self, value: bool = True) -> Tensor:
         """Set ``requires_grad`` and return the Tensor."""
@@ -177,6 +179,8 @@ class Tensor:
         self._name = value
         if self._node is not None:
             self._node.name = value
+        elif isinstance(self._data, np.ndarray):
+            graph.name_array(self._data, value)
 
     @property
     def node(self) -> Node | None:

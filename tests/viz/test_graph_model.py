@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tinygrad_opt as tg
-from tinygrad_opt import GraphError, Tensor, nn, viz
+from tinygrad_opt import GraphError, Tensor, graph, nn, viz
 from tinygrad_opt.nn import functional as F
 from tinygrad_opt.rules.registry import TABLE
 from tinygrad_opt.viz.model import describe
@@ -166,6 +166,25 @@ def test_names_come_from_tensors_modules_and_the_caller():
     result = named * 2
     result.name = "double"
     assert labels(viz.graph_model(result + 1)) == ["late", "double = × 2", "+ 1"]
+
+
+def test_constants_have_the_names_of_their_tensors():
+    x = Tensor([1.0, 2.0], name="x")
+    mask = Tensor([1.0, 0.0])
+    mask.name = "mask"
+    result = leaf([3.0, 4.0], "w") * x * mask
+    assert labels(viz.graph_model(result)) == ["w", "x", "×", "mask", "×"]
+    assert labels(viz.graph_model(result, names={"data": x}))[1] == "data"
+    assert labels(viz.graph_model(leaf(1.0, "w") * Tensor(2.0, name="rate") * 3)) == ["w", "rate", "×", "× 3"]
+    mask.name = None
+    assert "constant" in labels(viz.graph_model(result))
+    array = x.data
+    del x, result
+    assert graph.name_of_array(array) == "x"
+    assert graph.name_of_array(array.copy()) is None
+    known = len(graph._array_names)
+    del array
+    assert len(graph._array_names) == known - 1
 
 
 def test_equal_names_stay_apart():

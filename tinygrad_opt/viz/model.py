@@ -252,7 +252,7 @@ def describe_run(run: Run, values: bool, gradients: bool) -> GraphModel:
         for source in sources:
             if isinstance(source, np.ndarray) and id(source) not in place:
                 place[id(source)] = name = f"n{len(nodes)}"
-                given = run.named.get(id(source))
+                given = run.named.get(id(source)) or graph.name_of_array(source)
                 constant = GraphNode(
                     name, "constant", given or "constant", box=() if given else run.boxes.get(node, ())
                 )
@@ -289,7 +289,7 @@ def _sources(node: Node) -> list[Any]:
     for position, parent in enumerate(node.parents):
         if parent is None:
             value = node.values[position]
-            if value.__class__ is np.ndarray and value.size != 1 and position < node.op.inputs:
+            if value.__class__ is np.ndarray and position < node.op.inputs and not _is_number(value):
                 found.append(value)
         elif parent.op is not None and parent.op.function is pack:
             found += _sources(parent)
@@ -319,7 +319,10 @@ def _label(node: Node) -> tuple[str, str]:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) or (isinstance(value, (np.ndarray, np.generic)) and value.size == 1)
+    """Whether a constant is a single number without a name, which is written into the call that it goes into."""
+    if isinstance(value, np.ndarray):
+        return value.size == 1 and graph.name_of_array(value) is None
+    return isinstance(value, (int, float, np.generic))
 
 
 @functools.cache
