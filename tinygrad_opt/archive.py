@@ -10,7 +10,6 @@ import math
 import os
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy.typing as npt
@@ -39,6 +38,8 @@ def write(path: str, arrays: Arrays, text: str | None) -> None:
             f"the numbers and strings outside of arrays make a text of {len(text):,} bytes, more than the "
             f"{LONGEST_TEXT:,} that a checkpoint may have: turn long lists of numbers into arrays"
         )
+    from pathlib import Path
+
     target = Path(path).resolve()  # a symbolic link stays, and what it leads to is replaced
     if not target.parent.is_dir():
         raise FileNotFoundError(f"there is no folder '{target.parent}' to save in: make it first, with os.makedirs")

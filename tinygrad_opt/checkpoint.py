@@ -8,7 +8,6 @@ names, and other programs read it. Nothing in a file is ever executed: it is rea
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import struct
@@ -57,6 +56,8 @@ def save(obj: Any, path: str | os.PathLike[str]) -> None:
     arrays: Arrays = {}
     structure = _encode(obj, (), arrays)
     plain = structure == {"dict": [[name, {"array": name}] for name in arrays]}
+    import json  # where it is used: it takes a while
+
     text = None if plain else json.dumps(structure)
     archive.write(path, arrays, text)
 
@@ -79,6 +80,8 @@ def load(path: str | os.PathLike[str]) -> Any:
     ...     tg.load(path)
     {'losses': [0.5, 0.25], 'best': (3, array([1., 1.]))}
     """
+    import json
+
     path = os.fsdecode(path)
     _, read = archive.find_format(path)
     with open(path, "rb") as file:
@@ -151,7 +154,8 @@ def _encode_array(value: Any, path: tuple[Any, ...], arrays: Arrays) -> dict[str
 
 
 def _place(path: tuple[Any, ...]) -> str:
-    return "obj" + "".join(f"[{json.dumps(key)}]" for key in path)
+    keys = (str(key) if isinstance(key, int) else '"' + key.replace('"', '\\"') + '"' for key in path)
+    return "obj" + "".join(f"[{key}]" for key in keys)
 
 
 def _decode(code: Any, arrays: Arrays) -> Any:

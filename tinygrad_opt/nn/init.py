@@ -7,7 +7,7 @@ drawn at random is drawn from ``generator`` (a ``numpy.random.Generator``), or e
 from __future__ import annotations
 
 import math
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,9 @@ from tinygrad_opt.graph import no_grad
 from tinygrad_opt.rng import generator_or_default
 from tinygrad_opt.tensor import Tensor, get_default_dtype
 
-Generator = np.random.Generator | None
+if TYPE_CHECKING:  # numpy.random takes a while to import, and is loaded when it is used
+    Generator = np.random.Generator | None
+
 AnyTensor = TypeVar("AnyTensor", bound=Tensor)
 
 # Arrays --------------------------------------------------------------------------------------------------------------

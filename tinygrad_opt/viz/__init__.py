@@ -1,25 +1,26 @@
 """Pictures: graphs of back-propagation, and curves, paths and the health of training.
 
-Matplotlib is loaded when the first plot is drawn, and graphviz when the first graph is.
+Each file is loaded when something of it is first used, so that those who want no pictures do not wait for them;
+Matplotlib is loaded with the first plot, and graphviz with the first graph.
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
-
-from tinygrad_opt.viz.folding import graph_model
-from tinygrad_opt.viz.health import (
-    Health,
-    Surface,
-    loss_surface,
-    plot_decision_boundary,
-    plot_health,
-    plot_loss_surface,
-)
-from tinygrad_opt.viz.plots import animate_paths, plot_history, plot_line_search, plot_losses, plot_paths
-from tinygrad_opt.viz.text import tree
 
 if TYPE_CHECKING:
     from tinygrad_opt.viz.dot import Picture, draw_graph
+    from tinygrad_opt.viz.folding import graph_model
+    from tinygrad_opt.viz.health import (
+        Health,
+        Surface,
+        loss_surface,
+        plot_decision_boundary,
+        plot_health,
+        plot_loss_surface,
+    )
+    from tinygrad_opt.viz.plots import animate_paths, plot_history, plot_line_search, plot_losses, plot_paths
     from tinygrad_opt.viz.stepper import step_through
+    from tinygrad_opt.viz.text import tree
 
 __all__ = [
     "Health",
@@ -40,14 +41,24 @@ __all__ = [
     "tree",
 ]
 
+FILES = {  # file -> what it has for users
+    "dot": ("Picture", "draw_graph"),
+    "folding": ("graph_model",),
+    "health": ("Health", "Surface", "loss_surface", "plot_decision_boundary", "plot_health", "plot_loss_surface"),
+    "plots": ("animate_paths", "plot_history", "plot_line_search", "plot_losses", "plot_paths"),
+    "stepper": ("step_through",),
+    "text": ("tree",),
+}
+
 
 def __getattr__(name: str) -> Any:
-    if name in ("Picture", "draw_graph"):
-        from tinygrad_opt.viz import dot
-
-        return getattr(dot, name)
-    if name == "step_through":
-        from tinygrad_opt.viz import stepper
-
-        return stepper.step_through
+    for file, names in FILES.items():
+        if name in names:
+            value = getattr(importlib.import_module(f"tinygrad_opt.viz.{file}"), name)
+            globals()[name] = value
+            return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
