@@ -59,6 +59,7 @@ ORDER = [
     "viz.stepper",
     "viz.plots",
     "viz.health",
+    "viz.around",
     "viz",
     "",  # the package itself
 ]

@@ -8,16 +8,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tinygrad_opt.viz.around import Surface, loss_surface, plot_decision_boundary, plot_loss_surface
     from tinygrad_opt.viz.dot import Picture, draw_graph
     from tinygrad_opt.viz.folding import graph_model
-    from tinygrad_opt.viz.health import (
-        Health,
-        Surface,
-        loss_surface,
-        plot_decision_boundary,
-        plot_health,
-        plot_loss_surface,
-    )
+    from tinygrad_opt.viz.health import Health, plot_health
     from tinygrad_opt.viz.plots import animate_paths, plot_history, plot_line_search, plot_losses, plot_paths
     from tinygrad_opt.viz.stepper import step_through
     from tinygrad_opt.viz.text import tree
@@ -42,9 +36,10 @@ __all__ = [
 ]
 
 FILES = {  # file -> what it has for users
+    "around": ("Surface", "loss_surface", "plot_decision_boundary", "plot_loss_surface"),
     "dot": ("Picture", "draw_graph"),
     "folding": ("graph_model",),
-    "health": ("Health", "Surface", "loss_surface", "plot_decision_boundary", "plot_health", "plot_loss_surface"),
+    "health": ("Health", "plot_health"),
     "plots": ("animate_paths", "plot_history", "plot_line_search", "plot_losses", "plot_paths"),
     "stepper": ("step_through",),
     "text": ("tree",),
