@@ -15,7 +15,7 @@ Reading the code, from the bottom up (each file uses only files above it):
 9. ``nn/``: modules, layers and losses.
 10. ``optim/``: the vector θ, the update rules, and the line searches.
 11. ``data.py``, ``archive.py`` and ``checkpoint.py``, ``training.py``: batches, saved runs, and the training loop.
-12. ``viz/``: plots of training.
+12. ``viz/``: pictures of graphs, and plots of training.
 """
 
 from tinygrad_opt import landscapes, nn, optim, viz
