@@ -9,17 +9,25 @@ from tinygrad_opt.viz.folding import graph_model
 from tinygrad_opt.viz.model import Box, GraphModel, GraphNode
 
 
-def tree(output: Any, *inputs: Any, **options: Any) -> str:
+class Text(str):
+    """Text that shows itself, in a terminal or a notebook, line by line."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def tree(output: Any, *inputs: Any, **options: Any) -> Text:
     """The graph as an indented tree: below each call, what went into it. The arguments are those of `graph_model`.
 
-    What is used several times is written out once, and referred to by its number, #1, #2, ..., after that.
+    What is used several times is written out once, and referred to by its number, #1, #2, ..., after that. In a
+    terminal and in a notebook it shows itself; a program prints it.
 
     Raises GraphError where there is no graph, or one that ``backward()`` has freed.
 
     >>> import tinygrad_opt as tg
     >>> from tinygrad_opt import viz
     >>> a = tg.Tensor(2.0, requires_grad=True, name="a")
-    >>> print(viz.tree(a * (a + 1), values=True, gradients=True))
+    >>> viz.tree(a * (a + 1), values=True, gradients=True)
     × = 6, gradient 1
     ├── a = 2, gradient 5  #1
     └── + 1 = 3, gradient 2
@@ -54,7 +62,7 @@ def tree(output: Any, *inputs: Any, **options: Any) -> str:
             waiting.append(
                 (children[position], rest + ("└── " if last else "├── "), rest + ("    " if last else "│   "))
             )
-    return "\n".join(lines)
+    return Text("\n".join(lines))
 
 
 def _describe(node: GraphNode, picture: GraphModel) -> str:
