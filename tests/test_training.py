@@ -297,6 +297,9 @@ MISUSES = {
         "monitors 'val_accuracy', and there is loss, val_loss",
     ),
     "lr as a metric": ({"metrics": {"lr": largest}}, ValueError, "cannot be called 'lr'"),
+    "scheduler": ({"scheduler": 0.1}, TypeError, r"scheduler is one of optim.lr_scheduler.*got 0.1"),
+    "early stopping": ({"early_stopping": 5}, TypeError, r"early_stopping is an EarlyStopping\(patience=5\); got 5"),
+    "callbacks": ({"callbacks": ["print"]}, TypeError, "a callback is a function of the History; got 'print'"),
     "validation that ends": ({"validation": iter([VALIDATION])}, ValueError, "validation is a list_iterator.*once"),
 }
 

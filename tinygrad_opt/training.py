@@ -248,9 +248,10 @@ def fit(
     True
     """
     measures = {"loss": loss_fn, **(metrics or {})}
+    callbacks = [callbacks] if callable(callbacks) else list(callbacks)
+    _check_kinds(scheduler, early_stopping, callbacks)
     _check(epochs, loader, metrics or {}, validation, early_stopping)
     take_step = _stepper(optimizer, clip_norm, clip_value)
-    callbacks = [callbacks] if callable(callbacks) else list(callbacks)
     history = History() if history is None else history
     reporter = _Progress(epochs, progress)
     try:
@@ -311,6 +312,17 @@ def _check(
     if early_stopping is not None and early_stopping.monitor not in columns:
         hint = ": pass validation data" if early_stopping.monitor.startswith("val_") and validation is None else ""
         raise ValueError(f"early_stopping monitors {early_stopping.monitor!r}, and there is {', '.join(columns)}{hint}")
+
+
+def _check_kinds(scheduler: Any, early_stopping: Any, callbacks: list[Any]) -> None:
+    """Raise TypeError for an argument that is something else than it should be."""
+    if scheduler is not None and not isinstance(scheduler, LRScheduler):
+        raise TypeError(f"scheduler is one of optim.lr_scheduler, such as StepLR(optimizer, 10); got {scheduler!r:.80}")
+    if early_stopping is not None and not isinstance(early_stopping, EarlyStopping):
+        raise TypeError(f"early_stopping is an EarlyStopping(patience=5); got {early_stopping!r:.80}")
+    for callback in callbacks:
+        if not callable(callback):
+            raise TypeError(f"a callback is a function of the History; got {callback!r:.80}")
 
 
 def _stepper(optimizer: Optimizer, clip_norm: float | None, clip_value: float | None) -> Callable[[Closure], Any]:

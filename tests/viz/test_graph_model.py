@@ -286,8 +286,9 @@ def test_depth_folds_what_lies_deeper(depth, expected):
 
 
 def test_a_depth_below_zero_is_refused():
-    with pytest.raises(ValueError, match="depth counts the boxes"):
-        viz.graph_model(Net(), X, depth=-1)
+    for depth in (-1, "one"):
+        with pytest.raises(ValueError, match="depth counts the boxes"):
+            viz.graph_model(Net(), X, depth=depth)
 
 
 # Repeats -------------------------------------------------------------------------------------------------------------
@@ -430,6 +431,10 @@ def test_what_has_no_graph_says_so():
         viz.graph_model(np.ones(2))
     with pytest.raises(TypeError, match="inputs and loss= go with a model"):
         viz.graph_model(leaf(1.0) * 2, X)
+    with pytest.raises(TypeError, match=r"a model is drawn with what goes into it.*draw_graph\(model, x\)"):
+        viz.graph_model(nn.Linear(2, 1))
+    with pytest.raises(TypeError, match=r"names is a model, or a dict.*got \['a'\]"):
+        viz.graph_model(leaf(1.0) * 2, names=["a"])
     assert labels(viz.graph_model(leaf(1.0, "a"))) == ["a"]
 
 

@@ -54,6 +54,8 @@ def test_a_history_with_a_loss_that_is_not_positive_or_one_epoch_or_none():
     history = History()
     with pytest.raises(ValueError, match="no epoch in this history"):
         viz.plot_history(history)
+    with pytest.raises(TypeError, match=r"draws what fit returned, a History; got \[1.0\]"):
+        viz.plot_history([1.0])
     history.append({"loss": -1.0})
     figure = viz.plot_history(history)
     assert figure.axes[0].get_yscale() == "linear"

@@ -53,8 +53,8 @@ def graph_model(
 
 def _fold_modules(picture: GraphModel, depth: int) -> GraphModel:
     """Each module that lies deeper than ``depth`` boxes as one node."""
-    if depth < 0:
-        raise ValueError(f"depth counts the boxes inside one another that are drawn, from 0 on; got {depth}")
+    if not isinstance(depth, int) or depth < 0:
+        raise ValueError(f"depth counts the boxes inside one another that are drawn, from 0 on; got {depth!r}")
     merged: dict[Box, GraphNode] = {}
     nodes: list[GraphNode] = []
     place: dict[str, str] = {}

@@ -91,10 +91,16 @@ class Run:
         self.titles: dict[Box, str] = {}
         self.boxes: dict[Node, Box] = {}
         self.named: dict[int, str] = {}  # id of a Node or an array -> name
+        self.kept: list[Any] = [output, names]  # so that no id is used again for something else
         spans: list[tuple[int, int, Box]] = []
+        if names is not None and not isinstance(names, (Module, Mapping)):
+            raise TypeError(f"names is a model, or a dict from names to Tensors; got {names!r:.80}")
         if isinstance(output, Module):
+            if not inputs:
+                raise TypeError("a model is drawn with what goes into it, an example: draw_graph(model, x)")
             names = output if names is None else names
             inputs = tuple(map(_as_input, inputs))
+            self.kept += inputs
             for number, value in enumerate(inputs):
                 self.named[id(value)] = "input" if len(inputs) == 1 else f"input {number}"
             output = self._record(output, inputs, loss, spans)
@@ -171,7 +177,7 @@ class Run:
         """The same computation, made again with the fused primitives as the calls that they are made of."""
         made: dict[Node, Any] = {}
         run = object.__new__(Run)
-        run.titles, run.boxes, run.named = self.titles, {}, dict(self.named)
+        run.titles, run.boxes, run.named, run.kept = self.titles, {}, dict(self.named), [self]
         for node in self.nodes:
             if node.op is None:
                 leaf = made[node] = Tensor(node.out, dtype=node.out.dtype)

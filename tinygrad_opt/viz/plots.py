@@ -78,6 +78,8 @@ def plot_history(history: History, *, log: bool = True) -> Any:
     >>> [axes.get_ylabel() for axes in viz.plot_history(history).axes]
     ['loss', 'accuracy']
     """
+    if not isinstance(history, History):
+        raise TypeError(f"plot_history draws what fit returned, a History; got {history!r:.80}")
     columns = history.columns
     names = [n for n in columns if n != "seconds" and not (n.startswith("val_") and n.removeprefix("val_") in columns)]
     if not history.epochs:
