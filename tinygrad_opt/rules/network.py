@@ -105,7 +105,7 @@ def _normal_table(dtype):
     """Φ and φ, the normal distribution and its density, at the points of the table."""
     points = np.arange(-FURTHEST * POINTS, FURTHEST * POINTS + 1) / POINTS
     distribution = [math.erfc(-c / math.sqrt(2)) / 2 for c in points.tolist()]
-    return np.array(distribution, dtype), (np.exp(-points * points / 2) / math.sqrt(2 * math.pi)).astype(dtype)
+    return np.array(distribution, dtype), normal_density(points).astype(dtype)
 
 
 @primitive
