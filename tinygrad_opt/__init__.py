@@ -13,17 +13,20 @@ Reading the code, from the bottom up (each file uses only files above it):
 7. ``landscapes.py``: test functions of two parameters.
 8. ``rng.py``: the random generator.
 9. ``nn/``: modules, layers and losses.
-10. ``optim/``: the vector θ, the update rules, and the line searches.
-11. ``data.py``, ``archive.py`` and ``checkpoint.py``, ``training.py``: batches, saved runs, and the training loop.
-12. ``viz/``: pictures of graphs, and plots of training.
+10. ``compiler/``: functions as straight-line NumPy.
+11. ``optim/``: the vector θ, the update rules, and the line searches.
+12. ``data.py``, ``archive.py`` and ``checkpoint.py``, ``training.py``: batches, saved runs, and the training loop.
+13. ``viz/``: pictures of graphs, and plots of training.
 """
 
 from tinygrad_opt import landscapes, nn, optim, viz
 from tinygrad_opt.checkpoint import load, save
+from tinygrad_opt.compiler import compile
 from tinygrad_opt.data import DataLoader
 from tinygrad_opt.errors import (
     AnomalyError,
     CheckpointError,
+    CompileError,
     GradcheckError,
     GraphError,
     MissingRuleError,
@@ -44,6 +47,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AnomalyError",
     "CheckpointError",
+    "CompileError",
     "DataLoader",
     "EarlyStopping",
     "GradcheckError",
@@ -54,6 +58,7 @@ __all__ = [
     "StateDictError",
     "Tensor",
     "accuracy",
+    "compile",
     "defvjp",
     "detect_anomaly",
     "evaluate",

@@ -13,6 +13,10 @@ class CheckpointError(ValueError):
     """A file is not a checkpoint that can be loaded: damaged, of another kind, or made to do harm."""
 
 
+class CompileError(TypeError):
+    """A function cannot be compiled: what it does depends on a value that is known only when it runs, for example."""
+
+
 class GradcheckError(AssertionError):
     """A gradient that `gradcheck` looked at is wrong, or has nothing that it could be compared with."""
 

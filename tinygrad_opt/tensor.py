@@ -90,7 +90,7 @@ class Tensor:
     ) -> None:
         if isinstance(data, (list, tuple)) and any(_in_graph(item) for item in data):
             raise GraphError("a Tensor made of Tensors would lose their history: join them with np.stack([...])")
-        array = np.array(_unwrap(data), dtype=dtype)
+        array = _new_array(_unwrap(data), dtype)
         if array.dtype.kind not in "fiub":
             raise TypeError(f"a Tensor holds real numbers or booleans; got data of dtype {array.dtype}: {data!r:.80}")
         if dtype is None and array.dtype.kind == "f":
@@ -115,7 +115,7 @@ class Tensor:
         new = value._data if isinstance(value, Tensor) else value
         if isinstance(new, np.ndarray) and isinstance(self._data, np.ndarray) and np.may_share_memory(new, self._data):
             graph.note_changes([graph.watch(new)])  # t.data -= ... : Python changes the array, then assigns it
-        self._data = new if hasattr(new, "shape") and new.shape else np.asarray(new)
+        self._data = as_array(new)
         if self._node is not None:
             if self._node.op is None:
                 self._node.out = self._data
@@ -683,7 +683,7 @@ class Tensor:
             return apply(np.take, (self, indices), {"axis": axis, "mode": mode} | _given(out=out))
         source = self.ravel() if axis is None else self
         before = np.lib.array_utils.normalize_axis_index(axis or 0, source.ndim)
-        return source[(slice(None),) * before + (np.asarray(_unwrap(indices)),)]
+        return source[(slice(None),) * before + (as_array(_unwrap(indices)),)]
 
     def astype(self, dtype: npt.DTypeLike, *, copy: bool = True) -> Tensor:
         """The values in another dtype (always a copy); the gradient comes back in this one's."""
@@ -783,11 +783,27 @@ def _wrap(data: Any, node: Node | None) -> Tensor:
     return tensor
 
 
+def as_array(value: Any) -> Any:
+    """An array, or what implements NumPy's protocols as an array does, as it is; anything else as an array.
+
+    What is in a Tensor need not be NumPy's: `compile` puts arrays there that remember the calls made on them.
+    """
+    is_one = hasattr(value, "__array_function__") and not isinstance(value, np.generic)
+    return value if is_one else np.asarray(value)
+
+
+def _new_array(data: Any, dtype: npt.DTypeLike | None) -> Any:
+    """A new array of ``data``."""
+    if hasattr(data, "__array_function__") and not isinstance(data, np.ndarray):
+        return data.astype(data.dtype if dtype is None else dtype)
+    return np.array(data, dtype=dtype)
+
+
 def _several(
     op: Op, values: tuple[Any, ...], kwargs: dict[str, Any], out: Any, parents: list[Node | None] | None
 ) -> Any:
     """The results of a function that returns several arrays: one Node for the call, one for each result."""
-    kind, out = type(out), Bundle(map(np.asarray, out))
+    kind, out = type(out), Bundle(map(as_array, out))
     node = record(op, values, kwargs, out, parents) if parents is not None and is_grad_enabled() else None
     tensors = [apply(unpack, (_wrap(out, node), i)) for i in range(len(out))]
     if node is not None:
@@ -855,7 +871,7 @@ def _array_of(op: Op, position: int, items: Sequence[Any]) -> Any:
             raise _no_rule_for_input(op, position)
         return _unwrap(items)
     if position in op.lists:
-        items = [item if isinstance(item, Tensor) else np.asarray(item) for item in items]
+        items = [item if isinstance(item, Tensor) else as_array(item) for item in items]
         return apply(pack, tuple(items)) if any(isinstance(item, Tensor) for item in items) else items
     return _stacked(items)
 
@@ -865,7 +881,8 @@ def _stacked(items: Any) -> Any:
     if not isinstance(items, (list, tuple)):
         return items
     items = [_stacked(item) for item in items]
-    return np.stack(items) if any(isinstance(item, Tensor) for item in items) else np.asarray(items)
+    arrays = any(hasattr(item, "__array_function__") and not isinstance(item, np.ndarray) for item in items)
+    return np.stack(items) if arrays else np.asarray(items)
 
 
 def _holds_tensor(kwargs: dict[str, Any]) -> bool:

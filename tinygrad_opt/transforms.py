@@ -19,7 +19,7 @@ import numpy as np
 from tinygrad_opt import graph
 from tinygrad_opt.errors import GraphError, ShapeError
 from tinygrad_opt.graph import is_grad_enabled
-from tinygrad_opt.tensor import Tensor, _unwrap, _wrap, apply, get_default_dtype, lift
+from tinygrad_opt.tensor import Tensor, _unwrap, _wrap, apply, as_array, get_default_dtype, lift
 
 Function = Callable[..., Any]
 Argnums = int | Sequence[int]
@@ -83,7 +83,7 @@ def _walk(
         if g is None:
             g = np.zeros(variable.shape, variable.dtype)
         if not isinstance(g, Tensor):
-            g = _wrap(np.asarray(g) if g.base is None else g.copy(), None)
+            g = _wrap(as_array(g) if g.base is None else g.copy(), None)
         result.append(g)
     return result
 
@@ -320,7 +320,7 @@ class _Run:
 
         def give(value: Any) -> Any:
             if not self.tensors:
-                return (value.data if isinstance(value, Tensor) else np.asarray(value))[()]
+                return (value.data if isinstance(value, Tensor) else as_array(value))[()]
             if isinstance(value, Tensor) and value.node is not None and not self._leads_elsewhere(value):
                 return value.detach()
             return value
@@ -345,7 +345,7 @@ def _variable(path: str, connected: bool, value: Any) -> Tensor:
     """A fresh variable with the value of an argument; it is computed from the argument where that has a history."""
     if isinstance(value, Tensor) and value.node is not None and connected:
         return apply(np.positive, (value,))
-    array = value.data if isinstance(value, Tensor) else np.asarray(value)
+    array = value.data if isinstance(value, Tensor) else as_array(value)
     if array.dtype.kind != "f":
         raise TypeError(
             f"{path} is {_described(value)}: derivatives are taken with respect to floating-point numbers. Write 3.0 "
@@ -357,7 +357,7 @@ def _variable(path: str, connected: bool, value: Any) -> Tensor:
 
 
 def _constant(transform: str, value: Any) -> Tensor:
-    array = np.asarray(value)
+    array = as_array(value)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{transform} needs a function that returns numbers; this one returned {_described(value)}")
     return _wrap(array.astype(float) if array.dtype.kind != "f" else array, None)
@@ -365,7 +365,7 @@ def _constant(transform: str, value: Any) -> Tensor:
 
 def _seeds_like(what: str, tensors: list[Any], given: Any) -> list[Any]:
     """The leaves of ``given``, checked to fit ``tensors``."""
-    seeds = [s if isinstance(s, Tensor) else np.asarray(s) for s in _leaves(given)]
+    seeds = [s if isinstance(s, Tensor) else as_array(s) for s in _leaves(given)]
     shapes, wanted = [s.shape for s in seeds], [t.shape for t in tensors]
     if shapes != wanted:
         raise ShapeError(f"each {what} needs the shape of what it belongs to, {wanted}; got {shapes}")

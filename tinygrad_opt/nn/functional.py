@@ -6,7 +6,6 @@ in the default dtype.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,8 +16,9 @@ import numpy.typing as npt
 from tinygrad_opt.errors import ShapeError
 from tinygrad_opt.rng import generator_or_default
 from tinygrad_opt.rules import network, shaping, windows
+from tinygrad_opt.rules.registry import NON_DIFFERENTIABLE, primitive
 from tinygrad_opt.rules.windows import Geometry
-from tinygrad_opt.tensor import Tensor, apply, get_default_dtype
+from tinygrad_opt.tensor import Tensor, apply, as_array, get_default_dtype
 
 Pair = int | tuple[int, int]  # one number for rows and columns alike, or one for each
 
@@ -147,9 +147,17 @@ def dropout(x: Any, p: float = 0.5, training: bool = True, generator: np.random.
     x = _input(x)
     if not training or p == 0:
         return x if isinstance(x, Tensor) else Tensor(x, dtype=x.dtype)
-    kept = generator_or_default(generator).random(x.shape) >= p
-    scale = np.multiply(kept, 1 / (1 - p) if p < 1 else 0.0, dtype=x.dtype)
+    scale = np.multiply(_kept(x, p, generator), 1 / (1 - p) if p < 1 else 0.0, dtype=x.dtype)
     return apply(np.multiply, (x, scale))
+
+
+@primitive(pure=False)
+def _kept(x: Any, p: float, generator: np.random.Generator | None) -> Any:
+    """Which elements of x stay: a mask of its shape, drawn anew at every call."""
+    return generator_or_default(generator).random(x.shape) >= p
+
+
+NON_DIFFERENTIABLE.add(_kept)
 
 
 def batch_norm(
@@ -255,20 +263,25 @@ def embedding(indices: Any, weight: Any, padding_idx: int | None = None) -> Tens
         raise ShapeError(f"embedding needs a weight (rows, features); got the shape {weight.shape}")
     if padding_idx is not None and not -len(weight) <= padding_idx < len(weight):
         raise ValueError(f"padding_idx must be one of the {len(weight)} rows; got {padding_idx}")
-    places = indices.data if isinstance(indices, Tensor) else np.asarray(indices)
+    places = indices.data if isinstance(indices, Tensor) else as_array(indices)
     if places.dtype.kind not in "iu" and places.size:
         raise TypeError(
             f"embedding needs indices of an integer dtype, such as x.astype(int); got {places.dtype}, of shape "
             f"{places.shape}"
         )
     places = places.astype(np.intp, copy=False)
-    wrong = (places < 0) | (places >= len(weight))
-    if wrong.any():
-        raise ValueError(f"indices must lie in 0 ... {len(weight) - 1} for this embedding; got {places[wrong].flat[0]}")
+    _check_rows(places, len(weight))
     rows = apply(shaping.getitem, (weight, places))
     if padding_idx is None:
         return rows
     return apply(np.where, ((places == padding_idx % len(weight))[..., None], rows.detach(), rows))
+
+
+@primitive(pure=False)
+def _check_rows(places: Any, count: int) -> None:
+    wrong = (places < 0) | (places >= count)
+    if wrong.any():
+        raise ValueError(f"indices must lie in 0 ... {count - 1} for this embedding; got {places[wrong].flat[0]}")
 
 
 def flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
@@ -564,7 +577,7 @@ def nll_loss(log_probabilities: Any, target: Any, reduction: str = "mean") -> Te
     """
     x, target = _classes_last("nll_loss", log_probabilities, target)
     mask = _one_hot("nll_loss", x.shape, target)
-    return _reduced(-_at(x, mask), reduction)
+    return _reduced(-apply(network.pick, (x, mask)), reduction)
 
 
 def hinge_loss(prediction: Any, target: Any, reduction: str = "mean") -> Tensor:
@@ -615,7 +628,7 @@ def multi_margin_loss(prediction: Any, target: Any, reduction: str = "mean", p: 
         raise ValueError(f"multi_margin_loss needs p of 1 or 2; got {p!r}")
     x, target = _classes_last("multi_margin_loss", prediction, target)
     mask = _one_hot("multi_margin_loss", x.shape, target)
-    short = relu((margin - np.expand_dims(_at(x, mask), -1)) + x) * (~mask).astype(x.dtype)
+    short = relu((margin - np.expand_dims(apply(network.pick, (x, mask)), -1)) + x) * (~mask).astype(x.dtype)
     return _reduced((short if p == 1 else short * short).sum(axis=-1) / x.shape[-1], reduction)
 
 
@@ -671,7 +684,7 @@ def _input(value: Any, like: Any = None) -> Any:
         dtype = get_default_dtype()
     if value.__class__ is np.ndarray and value.dtype is dtype:
         return value
-    array = np.asarray(value)
+    array = as_array(value)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"layers and losses take arrays of real numbers; got the dtype {array.dtype}: {value!r:.80}")
     return array.astype(dtype, copy=False)
@@ -692,19 +705,23 @@ def _same_shape(loss: str, prediction: Any, target: Any) -> tuple[Any, Any]:
 def _scores_and_signs(loss: str, prediction: Any, target: Any) -> tuple[Any, Any]:
     """Scores, and labels of -1 or 1, of one shape."""
     prediction, target = _same_shape(loss, prediction, target)
-    labels = target.data if isinstance(target, Tensor) else target
+    _check_signs(target.data if isinstance(target, Tensor) else target, loss)
+    return prediction, target
+
+
+@primitive(pure=False)
+def _check_signs(labels: Any, loss: str) -> None:
     wrong = np.abs(labels) != 1
     if wrong.any():
         raise ValueError(
             f"{loss} needs labels of -1 or 1; got {labels[wrong].flat[0]:g}. For labels of 0 and 1 write 2 * y - 1"
         )
-    return prediction, target
 
 
 def _classes_last(loss: str, scores: Any, target: Any) -> tuple[Any, Any]:
     """Scores (..., classes) from scores (batch, classes, ...), and the target with its axes in the same order."""
     scores = _input(scores)
-    target = target if isinstance(target, Tensor) else np.asarray(target)
+    target = target if isinstance(target, Tensor) else as_array(target)
     shape = scores.shape
     if not shape or shape[1 if len(shape) > 1 else 0] == 0:
         raise ShapeError(f"{loss} needs scores of shape (batch, classes); got {shape}")
@@ -714,19 +731,18 @@ def _classes_last(loss: str, scores: Any, target: Any) -> tuple[Any, Any]:
     return scores, target
 
 
-def _at(x: Any, mask: npt.NDArray[np.bool_]) -> Tensor:
-    """The elements of x (..., classes) where the mask is True, one for each example."""
-    return apply(np.reshape, (apply(shaping.getitem, (x, mask)), x.shape[:-1]))
-
-
 def _check_probabilities(what: str, values: Any, hint: str = "") -> None:
-    array = values.data if isinstance(values, Tensor) else values
+    _check_range(values.data if isinstance(values, Tensor) else values, what, hint)
+
+
+@primitive(pure=False)
+def _check_range(array: Any, what: str, hint: str) -> None:
     wrong = ~((array >= 0) & (array <= 1))
     if wrong.any():
         raise ValueError(f"{what} must lie in [0, 1]; got {array[wrong].flat[0]:g}{hint}")
 
 
-def _one_hot(loss: str, shape: tuple[int, ...], target: Any) -> npt.NDArray[np.bool_]:
+def _one_hot(loss: str, shape: tuple[int, ...], target: Any) -> Any:
     """A mask of ``shape``, (..., classes), True at each target's class."""
     classes = shape[-1]
     if target.shape != shape[:-1]:
@@ -743,18 +759,7 @@ def _one_hot(loss: str, shape: tuple[int, ...], target: Any) -> npt.NDArray[np.b
         raise TypeError(
             f"{loss} needs class indices of an integer dtype, such as target.astype(int); got {target.dtype}"
         )
-    places = target.data if isinstance(target, Tensor) else target
-    mask: npt.NDArray[np.bool_] = np.equal(places[..., None], _up_to(classes))
-    if np.count_nonzero(mask) != places.size:
-        wrong = places[(places < 0) | (places >= classes)]
-        raise ValueError(f"class indices must lie in 0 ... {classes - 1} for {classes} classes; got {wrong.flat[0]}")
-    return mask
-
-
-@functools.lru_cache(maxsize=16)
-def _up_to(classes: int) -> npt.NDArray[np.intp]:
-    """0, 1, ... classes - 1."""
-    return np.arange(classes)
+    return network.one_hot(target.data if isinstance(target, Tensor) else target, classes)
 
 
 def _pair(name: str, value: Pair, least: int = 1) -> tuple[int, int]:

@@ -195,7 +195,7 @@ class _BatchNorm(Module):
         momentum = self.momentum if self.momentum is not None else 0.0
         if self.training and self.num_batches_tracked is not None:
             count = self.num_batches_tracked.data + 1
-            momentum = 1 / float(count) if self.momentum is None else momentum
+            momentum = 1 / count if self.momentum is None else momentum
         out = functional.batch_norm(
             x, self.running_mean, self.running_var, self.weight, self.bias, self.training, momentum, self.eps
         )

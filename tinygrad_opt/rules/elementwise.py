@@ -166,7 +166,7 @@ def _above(a, b):
     return np.False_ if a is None or b is None else a > b
 
 
-@primitive
+@primitive(inline=True)
 def clip(x, low=None, high=None):
     """``x`` between two limits, either of which may be None."""
     return np.clip(x, low, high)
@@ -196,7 +196,7 @@ defvjp(
 # Types ---------------------------------------------------------------------------------------------------------------
 
 
-@primitive
+@primitive(inline=True)
 def astype(x, dtype):
     """A copy of ``x`` with another dtype; the backward walk casts the gradient back."""
     return x.astype(dtype)

@@ -124,7 +124,7 @@ for tensordot in (np.tensordot, np.linalg.tensordot):
     defvjp(tensordot, _tensordot_left, _tensordot_right)
 
 
-@primitive
+@primitive(inline=True)
 def einsum(subscripts, *operands, optimize=False):
     """`np.einsum` with the output given and no ellipsis."""
     return np.einsum(subscripts, *operands, optimize=optimize)
@@ -153,7 +153,7 @@ def _einsum_rule(position, g, _out, subscripts, *operands, optimize=False):
 defvjp(einsum, each=_einsum_rule)
 
 
-@primitive
+@primitive(inline=True)
 def cross(x, y):
     """The vector products of the vectors along the last axis."""
     return np.linalg.cross(x, y)
@@ -178,7 +178,7 @@ defvjp(
 # Norms ---------------------------------------------------------------------------------------------------------------
 
 
-@primitive
+@primitive(inline=True)
 def norm(x, ord, axis, keepdims):
     """`np.linalg.norm` for the orders that are a root of a sum of powers."""
     return np.linalg.norm(x, ord, axis, keepdims)
@@ -299,7 +299,7 @@ def _cholesky_rule(g, out, _x, *, upper=False):
 defvjp(np.linalg.cholesky, _cholesky_rule)
 
 
-@primitive
+@primitive(inline=True)
 def quotient(x, y):
     """``x / y``, but 0/0 = 0: a gradient that does not depend on some vectors takes no harm from their equal values."""
     return x / np.where((x == 0) & (y == 0), np.inf, y)
@@ -329,7 +329,7 @@ defvjp(np.linalg.eigh, _eigh_rule)
 defvjp(np.linalg.eigvalsh, _eigvalsh_rule)
 
 
-@primitive
+@primitive(pure=False)
 def refuse_free_columns(g, call):
     """0, or an error where ``g`` is not: columns that only complete an orthonormal basis have no gradient."""
     if np.any(g):

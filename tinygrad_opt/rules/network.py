@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from tinygrad_opt.rules.reductions import spread
-from tinygrad_opt.rules.registry import defvjp, primitive
+from tinygrad_opt.rules.registry import NON_DIFFERENTIABLE, defvjp, primitive
 
 # Layers --------------------------------------------------------------------------------------------------------------
 
 
-@primitive
+@primitive(inline=True)
 def linear(x, weight, bias=None):
     """``x @ weight.T + bias``: x is (..., in_features), weight is (out_features, in_features)."""
     if x.ndim == 0:
@@ -60,37 +60,37 @@ defvjp(
 # Activations ---------------------------------------------------------------------------------------------------------
 
 
-@primitive
+@primitive(inline=True)
 def relu(x):
     """max(x, 0), with the derivative 0 at 0. NumPy takes the maximum with an array faster than that with a number."""
     return np.maximum(x, np.zeros(x.shape, x.dtype))
 
 
-@primitive
+@primitive(inline=True)
 def sigmoid(x):
     """1 / (1 + e⁻ˣ), without overflow: e^-log(1 + e⁻ˣ)."""
     return np.exp(-np.logaddexp(0, -x))
 
 
-@primitive
+@primitive(inline=True)
 def leaky_relu(x, slope=0.01):
     """x where it is positive, and slope · x elsewhere, also at 0 as far as the derivative goes."""
     return np.where(x > 0, x, slope * x)
 
 
-@primitive
+@primitive(inline=True)
 def elu(x, alpha=1.0):
     """x where it is positive, and α (eˣ - 1) elsewhere."""
     return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
 
 
-@primitive
+@primitive(inline=True)
 def softplus(x, beta=1.0):
     """log(1 + e^(βx)) / β, without overflow."""
     return np.logaddexp(0, beta * x) / beta
 
 
-@primitive(prepare=sigmoid)
+@primitive(prepare=sigmoid, inline=True)
 def silu(x, *, prepared):
     """x σ(x); ``prepared`` is σ(x)."""
     return x * prepared
@@ -132,13 +132,13 @@ def normal_density(x):
     return np.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
 
 
-@primitive(prepare=normal_cdf)
+@primitive(prepare=normal_cdf, inline=True)
 def gelu(x, *, prepared):
     """x Φ(x); ``prepared`` is Φ(x)."""
     return x * prepared
 
 
-@primitive
+@primitive(inline=True)
 def softmax(x, axis=-1):
     """eˣ / Σ eˣ along ``axis``, without overflow."""
     e = np.exp(x - np.maximum.reduce(x, axis=axis, keepdims=True))
@@ -146,7 +146,7 @@ def softmax(x, axis=-1):
     return e
 
 
-@primitive
+@primitive(inline=True)
 def log_softmax(x, axis=-1):
     """x - log Σ eˣ along ``axis``, without overflow."""
     z = x - np.maximum.reduce(x, axis=axis, keepdims=True)
@@ -201,7 +201,7 @@ def moments(x: Any, axes: tuple[int, ...], _eps: float = 0.0) -> tuple[Any, Any]
     return mean, np.add.reduce(deviation * deviation, axis=axes, keepdims=True) / count
 
 
-@primitive(prepare=moments)
+@primitive(prepare=moments, inline=True)
 def standardize(x, axes, eps, *, prepared):
     """(x - μ) / √(σ² + ε), with the mean μ and the variance σ² over ``axes``; ``prepared`` is μ and σ²."""
     mean, variance = prepared
@@ -232,7 +232,7 @@ def _each(g, count, reduction):
     return g / count if reduction == "mean" else g
 
 
-@primitive
+@primitive(inline=True)
 def squared_error(x, y, reduction="mean"):
     """(x - y)²."""
     difference = x - y
@@ -246,7 +246,7 @@ defvjp(
 )
 
 
-@primitive
+@primitive(inline=True)
 def absolute_error(x, y, reduction="mean"):
     """|x - y|, with the derivative 0 at 0."""
     return _reduce(np.abs(x - y), reduction)
@@ -259,7 +259,7 @@ defvjp(
 )
 
 
-@primitive
+@primitive(inline=True)
 def huber(x, y, reduction="mean", delta=1.0):
     """d²/2 for d = |x - y| up to δ, and from there on the straight line δ (d - δ/2)."""
     distance = np.abs(x - y)
@@ -274,7 +274,7 @@ defvjp(
 )
 
 
-@primitive
+@primitive(inline=True)
 def hinge(x, y, reduction="mean"):
     """max(0, 1 - y x) for labels y of -1 or 1, with the derivative 0 at the kink y x = 1."""
     return _reduce(np.maximum(1 - y * x, 0), reduction)
@@ -287,7 +287,7 @@ defvjp(
 )
 
 
-@primitive
+@primitive(inline=True)
 def squared_hinge(x, y, reduction="mean"):
     """max(0, 1 - y x)² for labels y of -1 or 1."""
     return _reduce(np.square(np.maximum(1 - y * x, 0)), reduction)
@@ -305,7 +305,7 @@ def _bounded_log(p):
     return np.maximum(np.log(np.maximum(p, 1e-45)), -100)
 
 
-@primitive
+@primitive(inline=True)
 def log_loss(p, y, reduction="mean"):
     """-y log p - (1 - y) log(1 - p) for probabilities p; each logarithm is at least -100."""
     return _reduce((y - 1) * _bounded_log(1 - p) - y * _bounded_log(p), reduction)
@@ -318,7 +318,7 @@ defvjp(
 )
 
 
-@primitive
+@primitive(inline=True)
 def log_loss_with_logits(x, y, reduction="mean"):
     """The log loss of p = sigmoid(x), without forming p: max(x, 0) - x y + log(1 + e^-|x|)."""
     losses = np.maximum(x, 0) - x * y + np.log1p(np.exp(-np.abs(x)))
@@ -332,14 +332,41 @@ defvjp(
 )
 
 
-@primitive(prepare=lambda x, onehot, reduction="mean": log_softmax(x))
+@primitive(pure=False)
+def one_hot(places, classes):
+    """A mask (..., classes), True at each of the class indices (...); raises ValueError for one that is no class."""
+    mask = np.equal(places[..., None], _up_to(classes))
+    if np.count_nonzero(mask) != places.size:
+        wrong = places[(places < 0) | (places >= classes)]
+        raise ValueError(f"class indices must lie in 0 ... {classes - 1} for {classes} classes; got {wrong.flat[0]}")
+    return mask
+
+
+NON_DIFFERENTIABLE.add(one_hot)
+
+
+@functools.lru_cache(maxsize=16)
+def _up_to(classes):
+    """0, 1, ... classes - 1."""
+    return np.arange(classes)
+
+
+@primitive
+def pick(x, mask):
+    """Of every row of x (..., classes), the element where the mask is True: there is one in each row."""
+    return x[mask].reshape(x.shape[:-1])
+
+
+defvjp(pick, lambda g, _out, _x, mask: np.where(mask, np.expand_dims(g, -1), 0), None)
+
+
+@primitive(prepare=lambda x, onehot, reduction="mean": log_softmax(x), inline=True)
 def softmax_log_loss(x, onehot, reduction="mean", *, prepared):
     """-log softmax(x) at the true class: x is (..., classes), onehot a mask of that shape, True at the class.
 
     ``prepared`` is log softmax(x). Without reduction the losses have the shape of x without the classes.
     """
-    losses = prepared[onehot]
-    return -_reduce(losses if reduction != "none" else losses.reshape(x.shape[:-1]), reduction)
+    return -_reduce(pick(prepared, onehot), reduction)
 
 
 def _softmax_log_loss_rule(g, _out, x, onehot, reduction="mean", *, prepared):

@@ -8,7 +8,7 @@ import numpy as np
 from tinygrad_opt.rules.registry import defvjp, primitive, unread_inputs
 
 
-@primitive
+@primitive(inline=True)
 def spread(g, shape, axis, keepdims):
     """``g``, the result of reducing an array of ``shape`` over ``axis``, repeated to that shape again."""
     if not keepdims and axis is not None and shape:

@@ -37,7 +37,8 @@ class Op:
     def __init__(self, function: Callable[..., Any], rules: tuple[Rule | None, ...], each: Rule | None):
         self.function = function
         self.name = name_of(function)
-        self.forward: Callable[..., Any] = getattr(function, "forward", function)
+        inline = getattr(function, "inline", False)  # what is not has to see for itself what it is called with
+        self.forward: Callable[..., Any] = function.forward if inline else function  # type: ignore[attr-defined]
         self.prepare: Callable[..., Any] | None = getattr(function, "prepare", None)
         self.inputs = len(rules) if each is None else sys.maxsize
         self.each = each
@@ -114,7 +115,11 @@ UFUNC_METHODS: dict[tuple[Callable[..., Any], str], Callable[..., Any]] = {}
 
 
 def primitive(
-    forward: Callable[..., Any] | None = None, *, prepare: Callable[..., Any] | None = None
+    forward: Callable[..., Any] | None = None,
+    *,
+    prepare: Callable[..., Any] | None = None,
+    inline: bool = False,
+    pure: bool = True,
 ) -> Callable[..., Any]:
     """Make a function on arrays into one that `defvjp` can give a gradient rule.
 
@@ -123,6 +128,10 @@ def primitive(
 
     ``prepare`` computes, from the same arguments, a value that ``forward`` and the rules both need: it is computed
     once, and both get it as the keyword argument ``prepared``.
+
+    For `compile`, the call is one step that runs as it is. ``inline`` says that it is to be taken apart instead:
+    ``forward`` has to be of NumPy calls only, without ``out=`` and without decisions that depend on values. ``pure`` is
+    False where the call does something besides giving its result: it draws random numbers, or raises.
 
     >>> import numpy as np, tinygrad_opt as tg
     >>> @tg.primitive
@@ -138,7 +147,7 @@ def primitive(
     """
 
     if forward is None:
-        return functools.partial(primitive, prepare=prepare)
+        return functools.partial(primitive, prepare=prepare, inline=inline, pure=pure)
 
     @functools.wraps(forward)
     def function(*args: Any, **kwargs: Any) -> Any:
@@ -150,11 +159,12 @@ def primitive(
                 result = override(arg, function, (arg.__class__,), args, kwargs)
                 if result is not NotImplemented:
                     return result
-        if prepare is not None:
+        if prepare is not None and "prepared" not in kwargs:
             kwargs["prepared"] = prepare(*args, **kwargs)
         return forward(*args, **kwargs)
 
     function.forward, function.prepare = forward, prepare  # type: ignore[attr-defined]
+    function.inline, function.pure = inline, pure  # type: ignore[attr-defined]
     return function
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tinygrad_opt.rules.registry import defvjp, primitive, reads_shapes_only
+from tinygrad_opt.rules.registry import NON_DIFFERENTIABLE, defvjp, primitive, reads_shapes_only
 
 # Shape ---------------------------------------------------------------------------------------------------------------
 
@@ -41,13 +41,13 @@ class Bundle(tuple):
         return Bundle(a + b for a, b in zip(self, other, strict=True))
 
 
-@primitive
+@primitive(inline=True)
 def pack(*arrays):
     """Several arrays as one bundle."""
     return Bundle(arrays)
 
 
-@primitive
+@primitive(inline=True)
 def unpack(bundle, position):
     """One array of a bundle."""
     return bundle[position]
@@ -88,7 +88,7 @@ defvjp(
 # Picking -------------------------------------------------------------------------------------------------------------
 
 
-@primitive
+@primitive(inline=True)
 def getitem(x, index):
     """``x[index]``, with any index that NumPy takes."""
     return x[index]
@@ -182,11 +182,15 @@ def _pad_places(numbers, pad_width, mode="constant", **options):
 moves(np.pad, asked=_pad_places)
 
 
+@primitive
 def _sorted_places(numbers, out, x, axis):
     """Where the elements of ``out`` came from: the k-th smallest of ``out`` was the k-th smallest of ``x``."""
     places = np.empty(out.shape, int)
     np.put_along_axis(places, np.argsort(out, axis), np.take_along_axis(numbers, np.argsort(x, axis), axis), axis)
     return places
+
+
+NON_DIFFERENTIABLE.add(_sorted_places)
 
 
 def _sort_rule(g, out, x, axis=-1):

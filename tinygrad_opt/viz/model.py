@@ -217,7 +217,7 @@ def _call_again(node: Node, made: Mapping[Node, Any]) -> Any:
     if node.op.function is not pack and not node.op.name.startswith("np."):
         options = {**kwargs, "prepared": node.op.prepare(*args, **kwargs)} if node.op.prepare else kwargs
         try:
-            result = node.op.forward(*args, **options)
+            result = node.op.function.forward(*args, **options)
         except (TypeError, ValueError, GraphError):  # it works on the memory of arrays, as a convolution does
             result = None
         if isinstance(result, Tensor) and result.node is not None:
@@ -333,7 +333,7 @@ def _is_number(value: Any) -> bool:
 
 @functools.cache
 def _option_names(op: Op) -> list[str]:
-    return list(inspect.signature(op.forward).parameters) if not op.name.startswith("np.") else list(op.parameters)
+    return list(inspect.signature(op.function).parameters) if not op.name.startswith("np.") else list(op.parameters)
 
 
 def _worth_showing(value: Any) -> bool:

@@ -1,0 +1,7 @@
+"""tg.compile: trace a function (`trace.py`) into a Program (`program.py`), shorten it (`passes.py`), write it as Python
+code (`source.py`), and run that in its place (`step.py`).
+"""
+
+from tinygrad_opt.compiler.step import CompiledFunction, compile
+
+__all__ = ["CompiledFunction", "compile"]

@@ -1,0 +1,115 @@
+"""Program: the calls that a traced function made, as data. `trace.py` writes it, `passes.py` shortens it.
+
+A program is a list of calls in the order in which they run: those of the forward pass, then those of the backward
+pass. A call is a NumPy function (or one of the library's) and its arguments: Values, or constants as they are.
+A Value is an array that is known when the program runs: an input, or the result of a call. Nothing ever changes a
+Value, so one that is equal to another can always take its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+Function = Callable[..., Any]
+
+
+class Value:
+    """An array that is known when the program runs: what is known before is its shape, dtype and order.
+
+    ``of`` is the Value that the name refers to: "d_{}" is the gradient of that one, "{}_T" its transpose.
+    """
+
+    __slots__ = ("dtype", "name", "of", "order", "shape")
+
+    def __init__(self, name: str, sample: Any, of: Value | None = None) -> None:
+        self.name, self.of = name, of
+        self.shape: tuple[int, ...] = sample.shape
+        self.dtype: np.dtype[Any] = sample.dtype
+        flags = sample.flags
+        self.order = "C" if flags.c_contiguous else "F" if flags.f_contiguous else None  # None: lies in some other way
+
+    def __repr__(self) -> str:
+        return f"{self.name} {self.dtype}{list(self.shape)}"
+
+
+class Call:
+    """One call of ``function``; ``result`` is a Value, or a tuple of them."""
+
+    __slots__ = ("args", "backward", "function", "kwargs", "result", "shares")
+
+    def __init__(self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any], backward: bool) -> None:
+        self.function = function
+        self.args = args
+        self.kwargs = kwargs
+        self.backward = backward
+        self.result: Any = None
+        self.shares: list[Value] = []  # the operands whose memory the result is a view of
+
+    @property
+    def operands(self) -> Iterator[Value]:
+        """The Values among the arguments."""
+        yield from values_in((self.args, self.kwargs))
+
+    @property
+    def results(self) -> tuple[Value, ...]:
+        """The result, or the results."""
+        return self.result if isinstance(self.result, tuple) else (self.result,)
+
+    @property
+    def pure(self) -> bool:
+        """Whether nothing but the result is wanted of it: it neither draws random numbers nor checks anything."""
+        return getattr(self.function, "pure", True)
+
+
+class Program:
+    """The calls, what goes in, and what comes out.
+
+    ``inputs`` are the arrays given at each call, ``seeds`` the gradients of the outputs given to the backward pass;
+    ``bound`` maps Values to the Tensors, such as parameters, that they are read from. Of what comes out,
+    ``outputs`` and ``updates`` (new values of Tensors that the function assigns) belong to the forward pass and
+    ``gradients`` to the backward pass.
+    """
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self.inputs: list[Value] = []
+        self.seeds: list[Value] = []
+        self.bound: dict[Value, Any] = {}
+        self.outputs: list[Any] = []
+        self.updates: list[Any] = []
+        self.gradients: list[Any] = []
+        self.history: dict[str, int] = {}  # how many calls there were after tracing, and after each pass
+
+    @property
+    def known(self) -> set[Value]:
+        """What goes in: all Values that no call computes."""
+        return {*self.inputs, *self.seeds, *self.bound}
+
+    @property
+    def wanted(self) -> list[Any]:
+        """All that comes out."""
+        return self.outputs + self.updates + self.gradients
+
+
+def values_in(tree: Any) -> Iterator[Value]:
+    """The Values nested in tuples, lists, dicts and slices, in order."""
+    if isinstance(tree, Value):
+        yield tree
+    elif isinstance(tree, (tuple, list)):
+        for item in tree:
+            yield from values_in(item)
+    elif isinstance(tree, dict):
+        yield from values_in(tuple(tree.values()))
+
+
+def replaced(tree: Any, new: Callable[[Any], Any]) -> Any:
+    """The same nesting of tuples, lists and dicts, with ``new(leaf)`` in the place of every leaf."""
+    if isinstance(tree, (tuple, list)):
+        items = [replaced(item, new) for item in tree]
+        return type(tree)(*items) if hasattr(tree, "_fields") else type(tree)(items)
+    if isinstance(tree, dict):
+        return {name: replaced(value, new) for name, value in tree.items()}
+    return new(tree)

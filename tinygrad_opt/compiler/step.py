@@ -1,0 +1,547 @@
+"""compile: a function that runs as straight-line NumPy, traced and written anew for every kind of arguments.
+
+The result of a compiled call is a Tensor whose Node stands for the whole function: the backward walk of ``graph.py``
+finds one operation there, with a rule for each of its leaves, and the rules run the generated ``backward``.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import threading
+import types
+import warnings
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinygrad_opt import graph, tensor
+from tinygrad_opt.compiler.passes import simplify
+from tinygrad_opt.compiler.program import Program, replaced
+from tinygrad_opt.compiler.source import Writer
+from tinygrad_opt.compiler.trace import Tracer, is_tracing, trace
+from tinygrad_opt.errors import CompileError, GraphError
+from tinygrad_opt.graph import Node, mode, record
+from tinygrad_opt.rules.shaping import Bundle, unpack
+from tinygrad_opt.tensor import NO_OPTIONS, Tensor, _wrap, apply
+
+Function = Callable[..., Any]
+Frame = tuple[Callable[..., Any], Callable[..., Any]]  # the generated forward and backward, with memory of their own
+
+MOST_PROGRAMS = 8  # that a compiled function keeps; the one that was not used for longest goes first
+MOST_SURPRISES = 8  # how often a variable may change before we say that this is slow
+SIMPLE = (int, float, bool, str, type(None))  # compared by value
+_ndarray = np.ndarray
+
+
+def compile(function: Function) -> CompiledFunction:
+    """The same function, faster: traced once, and from then on straight-line NumPy with memory that is used again.
+
+    ``function`` takes arrays, Tensors, other values, and lists, tuples and dicts of them, and returns Tensors or arrays
+    (or a nesting of them), such as a loss. Call the result in its place, and ``backward()`` on what that returns. It is
+    traced anew for other shapes and dtypes, for other values of the arguments that are no arrays, for training and
+    evaluation mode, and when a variable that the function names is bound to something else. Parameters and
+    other Tensors are read at every call; all else that the function looks at is taken to stay what it is.
+
+    ``source`` is the generated code, ``report()`` says what the compiler did. Also usable as a decorator.
+
+    Raises CompileError, at the first call, where the function needs a value to go on (``if loss > 1:``), changes arrays
+    in place, or draws random numbers of its own; the message names the line.
+
+    >>> import numpy as np, tinygrad_opt as tg
+    >>> w = tg.Tensor([1.0, 2.0], requires_grad=True, name="w")
+    >>> loss_fn = tg.compile(lambda x: np.sum((x * w) ** 2))
+    >>> loss = loss_fn(np.array([3.0, 4.0]))
+    >>> loss.backward()
+    >>> loss.item(), w.grad
+    (73.0, Tensor([18., 64.]))
+
+    Source: Griewank and Walther, "Evaluating Derivatives" (2008), section 6.2: derivatives by source transformation.
+    """
+    if not callable(function):
+        raise TypeError(f"compile takes a function, such as one of (x, y) that returns the loss; got {function!r:.60}")
+    return CompiledFunction(function)
+
+
+class Report(NamedTuple):
+    """What the compiler made of a function: numbers of calls, and bytes."""
+
+    title: str
+    passes: dict[str, int]  # how many calls there were after tracing, and after each pass
+    forward: int  # calls in the forward pass
+    backward: int
+    views: int  # made once, outside of both
+    buffers: int
+    bytes: int
+
+    def __str__(self) -> str:
+        before, lines = self.passes["traced"], [self.title, f"  {self.passes['traced']:5} calls traced"]
+        for name, left in list(self.passes.items())[1:]:
+            lines.append(f"  {left - before:5} {name}")
+            before = left
+        lines.append(f"  {-self.views:5} views, made once")
+        lines.append(
+            f"= {self.forward + self.backward:5} calls a step: {self.forward} forward, {self.backward} backward"
+        )
+        lines.append(f"  {self.bytes:,} bytes of memory in {self.buffers} arrays, used again at every step")
+        return "\n".join(lines)
+
+
+class CompiledFunction:
+    """What `compile` returns: call it as the function itself."""
+
+    def __init__(self, function: Function) -> None:
+        functools.update_wrapper(self, function, updated=())
+        self.function = function
+        self._programs: list[_Compiled] = []  # the last one used first
+        self._lock = threading.RLock()
+        self._surprises: dict[str, int] = {}
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        enabled, anomaly = mode.now
+        if anomaly or is_tracing():
+            return self.function(*args, **kwargs)
+        key: list[Any] = [enabled, tensor._default_dtype]
+        arrays: list[Any] = []
+        parents: list[Node | None] = []
+        for arg in args:
+            if arg.__class__ is _ndarray:
+                arrays.append(arg)
+                parents.append(None)
+                key += arg.shape, arg.dtype
+            else:
+                _look(arg, key, arrays, parents)
+        if kwargs:
+            _look(kwargs, key, arrays, parents)
+        for compiled in self._programs:
+            if compiled.key == key and compiled.fits():
+                break
+        else:
+            compiled = self._compile(args, kwargs, key)
+        if compiled is not self._programs[0]:
+            self._to_front(compiled)
+        return compiled.run(arrays, parents)
+
+    def __get__(self, owner: Any, kind: Any = None) -> Any:
+        """A compiled method: the owner is its first argument."""
+        return self if owner is None else functools.partial(self, owner)
+
+    @property
+    def source(self) -> str:
+        """The code that was run last; ``print(step.source)``."""
+        return self._last().source
+
+    def report(self) -> Report:
+        """What the compiler did for the code that was run last; ``print(step.report())``."""
+        return self._last().report
+
+    def _last(self) -> _Compiled:
+        if not self._programs:
+            raise CompileError(f"{_name(self.function)} has no code yet: call it once, for it is compiled then")
+        return self._programs[0]
+
+    def _to_front(self, compiled: _Compiled) -> None:
+        with self._lock:
+            programs = [compiled, *(other for other in self._programs if other is not compiled)]
+            self._programs = programs[:MOST_PROGRAMS]
+
+    def _compile(self, args: tuple[Any, ...], kwargs: dict[str, Any], key: list[Any]) -> _Compiled:
+        with self._lock:
+            changed = {name for other in self._programs if other.key == key for name in other.changed()}
+            for name in changed:
+                self._surprises[name] = self._surprises.get(name, 0) + 1
+                if self._surprises[name] == MOST_SURPRISES:
+                    warnings.warn(
+                        f"{_name(self.function)} was compiled {MOST_SURPRISES} times because {name} changed, which is "
+                        "slow: pass it as an argument, as an array or a Tensor",
+                        stacklevel=3,
+                    )
+            compiled = _Compiled(self.function, args, kwargs, key)
+            if not compiled.fits():
+                raise CompileError(f"{_name(self.function)} changes {', '.join(compiled.changed())}, which it reads")
+            self._to_front(compiled)
+            return compiled
+
+    def __repr__(self) -> str:
+        return f"tinygrad_opt.compile({self.function!r})"
+
+
+def _look(tree: Any, key: list[Any], arrays: list[Any], parents: list[Any]) -> None:
+    """Sort an argument: its kind goes to the key, its arrays and the nodes of its Tensors to the lists."""
+    if isinstance(tree, Tensor):
+        arrays.append(tree._data)
+        parents.append(tree._node)
+        key += Tensor, tree._data.shape, tree._data.dtype, tree._node is None
+    elif isinstance(tree, (np.ndarray, np.generic)):
+        arrays.append(tree)
+        parents.append(None)
+        key += tree.shape, tree.dtype
+    elif isinstance(tree, (list, tuple)):
+        key += type(tree), len(tree)
+        for item in tree:
+            _look(item, key, arrays, parents)
+    elif isinstance(tree, dict):
+        key += dict, *tree
+        for item in tree.values():
+            _look(item, key, arrays, parents)
+    else:
+        key += type(tree), tree
+
+
+def _name(function: Function) -> str:
+    name = getattr(function, "__name__", type(function).__name__)
+    return "the function" if name == "<lambda>" else name
+
+
+# One program ---------------------------------------------------------------------------------------------------------
+
+
+class _Variables:
+    """The variables that a function names, outside of it, and what they were bound to when it was traced."""
+
+    def __init__(self, function: Any) -> None:
+        self.cells: list[tuple[str, Any, Any]] = []
+        self.globals: list[tuple[str, dict[str, Any], Any]] = []
+        while isinstance(function, (functools.partial, types.MethodType)):
+            function = function.func if isinstance(function, functools.partial) else function.__func__
+        code = getattr(function, "__code__", None)
+        if code is None:
+            return
+        for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+            with_value = [cell.cell_contents] if cell != types.CellType() else []
+            self.cells += [(name, cell, value) for value in with_value if _may_change(value)]
+        known = function.__globals__
+        names = dict.fromkeys(name for name in _names(code) if name in known and _may_change(known[name]))
+        self.globals += [(name, known, known[name]) for name in names]
+
+    @property
+    def values(self) -> list[Any]:
+        """What they were bound to."""
+        return [value for *_, value in (*self.cells, *self.globals)]
+
+    def changed(self) -> Iterator[str]:
+        """The names of those that are bound to something else now."""
+        for name, cell, value in self.cells:
+            if cell.cell_contents is not value and not _same(cell.cell_contents, value):
+                yield name
+        for name, known, value in self.globals:
+            if known.get(name) is not value and not _same(known.get(name), value):
+                yield name
+
+
+def _may_change(value: Any) -> bool:
+    return not isinstance(value, (types.ModuleType, type, types.BuiltinFunctionType))
+
+
+def _names(code: types.CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _names(constant)
+
+
+def _same(now: Any, then: Any) -> bool:
+    return type(now) is type(then) and isinstance(now, SIMPLE) and now == then
+
+
+class _Binding(NamedTuple):
+    """The arrays that a program was bound to, and what belongs to them."""
+
+    tensors: list[tuple[Tensor, Any, Node | None]]  # what each held, and its node
+    arrays: tuple[Any, ...]
+    reads: tuple[Any, ...]  # those that the backward pass reads
+    parents: list[Any]
+    frames: list[Frame]  # that nobody uses just now
+
+
+class _Compiled:
+    """A traced function: the program as code, and what has to be as it was for the code to be right."""
+
+    def __init__(self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any], key: list[Any]) -> None:
+        self.key = key
+        self.variables = _Variables(function)
+        names = _argument_names(function, args, kwargs)
+        generators = [value for value in self.variables.values if isinstance(value, np.random.Generator)]
+        tracing, result = trace(function, (args, kwargs), names, generators)
+        program = tracing.program
+        self.updated = [t for t, _ in tracing.assigned.values()]
+        self.state = [t for t in program.bound.values() if id(t) in tracing.assigned]  # read anew at each call
+        program.inputs += [value for value, t in program.bound.items() if id(t) in tracing.assigned]
+        program.bound = {value: t for value, t in program.bound.items() if id(t) not in tracing.assigned}
+        self.modes = list(tracing.modes.items())
+        self.sources = tracing.sources
+        simplify(program)
+        title = f"{_name(function)}({', '.join(f'{v.name}: {v.dtype}{list(v.shape)}' for v in program.inputs)})"
+        writer = Writer(program, title)
+        self.source, self.bind = writer.compile()
+        self.report = _report(program, writer)
+        self.bound = list(program.bound.items())
+        self._note_reads(program, writer)
+        self._note_results(result)
+        self.binding = self._bound()
+
+    def _note_reads(self, program: Program, writer: Writer) -> None:
+        """Which of the bound arrays the backward pass reads."""
+        used = {x for call in program.calls if call.backward for x in call.operands}
+        roots = set().union(*(writer.memory.roots[x] for x in used))
+        self.read = [value in roots for value in program.bound]
+
+    def _note_results(self, result: Any) -> None:
+        """How the outputs are given back: as arrays, Tensors, and Tensors with a gradient, nested as they were."""
+        self.kinds: list[str] = []
+
+        def note(leaf: Any) -> Any:
+            if not isinstance(leaf, (Tracer, Tensor)) or (
+                isinstance(leaf, Tensor) and isinstance(leaf._data, _ndarray)
+            ):
+                return leaf
+            kind = "array" if isinstance(leaf, Tracer) else "constant" if leaf._node is None else "differentiable"
+            self.kinds.append(kind)
+            return _Place(len(self.kinds) - 1)
+
+        self.template = replaced(result, note)
+        self.one = isinstance(self.template, _Place)
+        self.operation = _Operation(self.sources, self.kinds.count("differentiable"))
+        self.differentiable = bool(self.sources)
+        self.outputs = len(self.kinds) + len(self.updated)
+
+    def _bound(self) -> _Binding:
+        """Bind the code to the arrays that the Tensors hold now."""
+        tensors = [(t, t._data, t._node) for _, t in self.bound]
+        arrays = tuple(array for _, array, _ in tensors)
+        reads = tuple(array for array, read in zip(arrays, self.read, strict=True) if read)
+        parents = [None, None, None, *(None if isinstance(s, int) else s._node for s in self.sources)]
+        return _Binding(tensors, arrays, reads, parents, [])
+
+    def changed(self) -> Iterator[str]:
+        """What is not as it was, and cannot be taken up."""
+        yield from self.variables.changed()
+        for module, training in self.modes:
+            if module.training is not training:
+                yield f"the mode of {type(module).__name__}"
+        for value, t in self.bound:
+            if t._data.shape != value.shape or t._data.dtype != value.dtype:
+                yield f"the shape or dtype of {value.name}"
+        for t, _, node in self.binding.tensors if hasattr(self, "binding") else ():
+            if (t._node is None) is not (node is None):
+                yield f"requires_grad of {t.name or 'a Tensor'}"
+
+    def fits(self) -> bool:
+        """Whether the code is right just now; arrays in the place of others are taken up."""
+        for _, cell, value in self.variables.cells:
+            if cell.cell_contents is not value and not _same(cell.cell_contents, value):
+                return False
+        for name, known, value in self.variables.globals:
+            if known.get(name) is not value and not _same(known.get(name), value):
+                return False
+        for module, training in self.modes:
+            if module.training is not training:
+                return False
+        for t, array, node in self.binding.tensors:
+            if t._data is not array or t._node is not node:
+                if any(True for _ in self.changed()):
+                    return False
+                self.binding = self._bound()
+                break
+        return True
+
+    def run(self, arrays: list[Any], nodes: list[Any]) -> Any:
+        """One call."""
+        binding = self.binding
+        for t in self.state:
+            arrays.append(t._data)
+        try:
+            frame = binding.frames.pop()
+        except IndexError:  # all are in use: make another
+            frame = self.bind(*binding.arrays)
+        outputs, saved = frame[0](*arrays)
+        if self.outputs != 1:
+            for t, new in zip(self.updated, outputs[len(self.kinds) :], strict=True):
+                t._data = np.asarray(new)
+        if not self.differentiable:
+            binding.frames.append(frame)
+            return self._constants(outputs)
+        parents = binding.parents
+        if self.operation.takes_inputs:
+            parents = [*parents[:3], *(nodes[s] if isinstance(s, int) else s._node for s in self.sources)]
+        run = _new(_Run)
+        run.frame, run.frames, run.saved, run.operation, run.found = frame, binding.frames, saved, self.operation, None
+        values = (saved, binding.reads, run, *self.operation.blanks)
+        if self.one and self.outputs == 1:
+            out = np.asarray(outputs)
+            result = _new(Result)
+            result._data, result._name = out, None
+            result._node = record(self.operation, values, NO_OPTIONS, out, parents)  # type: ignore[arg-type]
+            return result
+        return self._several(outputs if self.outputs != 1 else (outputs,), values, parents)
+
+    def _constants(self, outputs: Any) -> Any:
+        """The outputs of a call without gradients."""
+        if self.one and self.outputs == 1:
+            outputs = (outputs,)
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        given = [
+            array if kind == "array" else _wrap(np.asarray(array), None)
+            for kind, array in zip(self.kinds, outputs, strict=False)
+        ]
+        return self._nested(given)
+
+    def _several(self, outputs: tuple[Any, ...], values: tuple[Any, ...], parents: list[Any]) -> Any:
+        """Several outputs: one Node for the call, and one for each that has a gradient."""
+        pairs = list(zip(self.kinds, outputs, strict=False))
+        bundle = Bundle(np.asarray(array) for kind, array in pairs if kind == "differentiable")
+        whole = _wrap(bundle, record(self.operation, values, NO_OPTIONS, bundle, parents))  # type: ignore[arg-type]
+        parts = [apply(unpack, (whole, i)) for i in range(len(bundle))]
+        bundle.nodes = [weakref.ref(part._node) for part in parts]
+        order = iter(parts)
+        given = []
+        for kind, array in pairs:
+            constant = array if kind == "array" else _wrap(np.asarray(array), None)
+            given.append(next(order) if kind == "differentiable" else constant)
+        return self._nested(given)
+
+    def _nested(self, given: list[Any]) -> Any:
+        return replaced(self.template, lambda leaf: given[leaf.number] if isinstance(leaf, _Place) else leaf)
+
+
+class _Place:
+    """Where an output belongs in the nesting of the result."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+def _argument_names(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[str]:
+    """A name for every array and Tensor among the arguments, in order."""
+    try:
+        bound = inspect.signature(function).bind(*args, **kwargs).arguments
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        bound, parameters = {"x": args, **kwargs}, {}  # type: ignore[assignment]
+    names: list[str] = []
+    positional: list[Any] = []
+    for name, value in bound.items():
+        kind = getattr(parameters.get(name), "kind", None)
+        if kind is inspect.Parameter.VAR_KEYWORD or name in kwargs:
+            continue
+        positional.append((name, value))
+    for name, value in (*positional, *kwargs.items()):
+        replaced(value, lambda leaf, name=name: names.append(name) if _is_array(leaf) else None)
+    return names
+
+
+def _is_array(leaf: Any) -> bool:
+    return isinstance(leaf, (np.ndarray, np.generic, Tensor))
+
+
+def _report(program: Program, writer: Writer) -> Report:
+    lines = [call for call in program.calls if call.result not in writer.hoisted]
+    forward = sum(not call.backward for call in lines)
+    memory = writer.memory
+    return Report(
+        writer.title,
+        dict(program.history),
+        forward,
+        len(lines) - forward,
+        len(writer.hoisted),
+        len(memory.arrays),
+        memory.bytes,
+    )
+
+
+# The way back --------------------------------------------------------------------------------------------------------
+
+
+class _Operation:
+    """A compiled function as an operation of the graph: its rules give the gradients that ``backward`` computes.
+
+    The values of its node are what the forward pass left, the parameters' arrays, and the `_Run`.
+    """
+
+    name = "compiled function"
+    prepare = None
+
+    def __init__(self, sources: list[Any], outputs: int) -> None:
+        self.blanks = (None,) * len(sources)
+        self.several = outputs > 1
+        self.takes_inputs = any(isinstance(source, int) for source in sources)
+        self.rules = [None, None, None, *map(_rule, range(len(sources)))]
+
+
+def _rule(position: int) -> Callable[..., Any]:
+    def rule(g: Any, out: Any, saved: Any, reads: Any, run: _Run, *blanks: Any) -> Any:
+        return run.gradient(g, position)
+
+    rule.unread = {-1, *range(3, 1000)}  # type: ignore[attr-defined]
+    return rule
+
+
+class _Run:
+    """One forward pass: its memory, which nobody else writes to until this is gone."""
+
+    __slots__ = ("found", "frame", "frames", "operation", "saved", "seed")
+
+    frame: Frame
+    frames: list[Frame]
+    saved: tuple[Any, ...]
+    operation: _Operation
+    found: list[Any] | None
+    seed: Any
+
+    def gradient(self, g: Any, position: int) -> Any:
+        """One of the gradients; all are computed when the first is asked for."""
+        found = self.found
+        if found is None or self.seed is not g or found[position] is None:
+            if any(isinstance(part, Tensor) for part in (g if self.operation.several else (g,))):
+                raise GraphError(
+                    "a compiled function gives first derivatives only: compile the derivative instead, such as "
+                    "tg.compile(tg.grad(f)) or tg.compile(tg.hvp(f)), or use the function itself with create_graph"
+                )
+            found = self.found = list(self.gradients(g))
+            self.seed = g
+        gradient, found[position] = found[position], None  # whoever asks again gets another array
+        return gradient if gradient.__class__ is _ndarray else np.asarray(gradient)
+
+    def gradients(self, g: Any) -> tuple[Any, ...]:
+        """All of them, for the gradient ``g`` of the output, or of each of the outputs."""
+        if self.operation.several:
+            return self.frame[1](*g, *self.saved)  # type: ignore[no-any-return]
+        return self.frame[1](g, *self.saved)  # type: ignore[no-any-return]
+
+    def __del__(self) -> None:
+        self.frames.append(self.frame)
+
+
+_new = object.__new__
+
+
+class Result(Tensor):
+    """The Tensor that a compiled function returns: its ``backward`` knows the way to the parameters at once."""
+
+    __slots__ = ()
+
+    def backward(self, gradient: Any = None, retain_graph: bool = False, create_graph: bool = False) -> None:
+        """As that of every Tensor."""
+        node = self._node
+        if (
+            gradient is not None
+            or create_graph
+            or mode.now[1]
+            or node is None
+            or node.op.takes_inputs
+            or node.values is None
+            or node.retain
+            or self._data.shape
+            or graph._last_change > node.index
+        ):
+            super().backward(gradient, retain_graph, create_graph)
+            return
+        gradients = node.values[2].gradients(self._data.dtype.type(1))
+        for leaf, g in zip(node.parents[3:], gradients, strict=True):
+            if leaf.grad is not None:  # type: ignore[union-attr]
+                g = leaf.grad._data + g  # type: ignore[union-attr]
+            leaf.grad = _wrap(g if g.__class__ is _ndarray else np.asarray(g), None)  # type: ignore[union-attr]
+        if not retain_graph:
+            node.values, node.parents = None, ()

@@ -1,0 +1,507 @@
+"""Tracing: run a function once on arrays that remember the calls made on them, and write the calls down as a Program.
+
+Such an array is a Tracer. It implements NumPy's protocols, as Tensor does, and sits inside Tensors, where arrays
+do otherwise: so the function, the layers, the backward walk of ``graph.py`` and the gradient rules run on it as they
+are. A Tracer also has a sample, the array itself in this one run, which tells the shape and dtype of every result.
+
+While a function is traced, three attributes are watched in its thread: what a Tensor holds (a Tracer for every Tensor
+that was there before), what is assigned to it, and whether a module is in training mode.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from tinygrad_opt import graph, rng
+from tinygrad_opt.compiler.program import Call, Function, Program, Value, replaced
+from tinygrad_opt.errors import CompileError
+from tinygrad_opt.graph import Node
+from tinygrad_opt.nn.module import Module
+from tinygrad_opt.rules import elementwise, shaping
+from tinygrad_opt.rules.registry import name_of
+from tinygrad_opt.tensor import Tensor, _wrap
+
+RULES = os.path.dirname(shaping.__file__)
+
+# Questions about shapes and dtypes are answered while tracing.
+STATIC = {np.shape, np.ndim, np.size, np.result_type, np.can_cast, np.iscomplexobj, np.isrealobj, np.may_share_memory}
+STATIC |= {np.zeros_like, np.ones_like, np.empty_like}
+TEXT = {np.array2string, np.array_repr, np.array_str}
+SHAPED_BY_VALUES = {np.nonzero, np.flatnonzero, np.argwhere, np.unique, np.extract, np.compress, np.trim_zeros}
+SHAPED_BY_VALUES |= {np.union1d, np.intersect1d, np.setdiff1d, np.setxor1d, np.bincount, np.unique_values}
+IN_PLACE = {np.copyto, np.put, np.place, np.putmask, np.put_along_axis, np.fill_diagonal}
+
+# The same function, without the Python code that NumPy has around it.
+CHEAPER = {np.sum: np.add.reduce, np.prod: np.multiply.reduce}
+CHEAPER |= {
+    np.max: np.maximum.reduce,
+    np.amax: np.maximum.reduce,
+    np.min: np.minimum.reduce,
+    np.amin: np.minimum.reduce,
+}
+
+
+class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
+    """An array that remembers the calls made on it."""
+
+    __slots__ = ("sample", "tracing", "value")
+    base = None  # to everybody it is an array that owns its memory
+
+    def __init__(self, tracing: Tracing, value: Value, sample: Any) -> None:
+        self.tracing, self.value, self.sample = tracing, value, sample
+
+    shape = property(lambda self: self.sample.shape)
+    ndim = property(lambda self: self.sample.ndim)
+    size = property(lambda self: self.sample.size)
+    dtype = property(lambda self: self.sample.dtype)
+    T = property(lambda self: np.transpose(self))
+    mT = property(lambda self: np.swapaxes(self, -1, -2))
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if any(isinstance(x, Tensor) for x in inputs):
+            return NotImplemented  # the Tensor takes it
+        if kwargs.pop("out", None) is not None and not _called_in_rules():
+            _refuse("a change in place (out=, or +=)", "is not recorded: compute a new array")
+        if method == "at":
+            _refuse(f"np.{ufunc.__name__}.at", "changes an array in place, which is not recorded")
+        return self.tracing.record(ufunc if method == "__call__" else getattr(ufunc, method), inputs, kwargs)
+
+    def __array_function__(self, function: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if any(issubclass(kind, Tensor) for kind in types):
+            return NotImplemented
+        if getattr(function, "inline", False):
+            if function.prepare is not None:
+                kwargs = {**kwargs, "prepared": function.prepare(*args, **kwargs)}
+            return function.forward(*args, **kwargs)
+        return self.tracing.record(function, args, kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        """A method of ndarray: the function of NumPy of the same name."""
+        if name in ("sort", "partition", "resize", "fill"):
+            _refuse(f"x.{name}()", f"changes an array in place, which is not recorded: use np.{name}")
+        function = getattr(np, name, None) if hasattr(np.ndarray, name) and not name.startswith("_") else None
+        if not callable(function):
+            raise AttributeError(f"an array has no {name!r} while its function is compiled", name=name, obj=self)
+        return functools.partial(function, self)
+
+    def __getitem__(self, index: Any) -> Any:
+        parts = index if isinstance(index, tuple) else (index,)
+        if any(isinstance(part, Tracer) and part.dtype == bool for part in parts):
+            _refuse("x[mask]", "has a shape that depends on values: use np.where(mask, x, 0)")
+        return self if parts == () else self.tracing.record(shaping.getitem, (self, index), {})
+
+    def __len__(self) -> int:
+        return len(self.sample)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[i] for i in range(len(self)))
+
+    def astype(self, dtype: Any, copy: bool = True) -> Any:
+        """The values in another dtype."""
+        if np.dtype(dtype) == self.dtype:
+            return self
+        return self.tracing.record(elementwise.astype, (self, np.dtype(dtype)), {})
+
+    def reshape(self, *shape: Any, order: str = "C") -> Any:
+        """The shape as one tuple or as several integers."""
+        return np.reshape(self, shape[0] if len(shape) == 1 else shape, order=order)  # type: ignore[call-overload]
+
+    def transpose(self, *axes: Any) -> Any:
+        """The axes as one tuple or as several integers, reversed when there are none."""
+        return np.transpose(self, (axes[0] if len(axes) == 1 else axes) or None)  # type: ignore[call-overload]
+
+    def copy(self, order: str = "C") -> Tracer:
+        """Itself: nothing changes it."""
+        return self
+
+    def flatten(self, order: str = "C") -> Any:
+        """``np.ravel``."""
+        return np.ravel(self, order)  # type: ignore[call-overload]
+
+    def __repr__(self) -> str:
+        return f"<a {self.dtype} array of shape {self.shape}, known when the compiled function runs>"
+
+    # What asks for the value ------------------------------------------------------------------------------------------
+
+    def __bool__(self) -> bool:
+        _refuse("if, while, and, or, not", "would be decided once for all calls: use np.where")
+
+    def __float__(self) -> float:
+        _refuse("float(), int() or item()", "would be the number of the first call for all calls: keep the array")
+
+    __int__ = __index__ = __complex__ = item = tolist = __contains__ = __float__  # type: ignore[assignment]
+
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        _refuse(
+            "np.asarray(x), or an array indexed with x,",
+            "would be the array of the first call for all calls: use x as it is, and np.take(array, x, axis=0)",
+        )
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        _refuse("an assignment to elements", "is not recorded: build the array with np.where or np.concatenate")
+
+    def __reduce__(self) -> Any:
+        _refuse("a copy", "would not be recorded: use x + 0")
+
+
+def _refuse(what: str, why: str) -> Any:
+    raise CompileError(
+        f"{what} of an array that is known only when the compiled function runs {why}, or leave this part "
+        f"uncompiled\n{graph.users_line()}"
+    )
+
+
+def _called_in_rules() -> bool:
+    """Whether the call comes from a file of ``rules/``, whose code changes nothing but arrays that it has just made."""
+    frame: Any = sys._getframe(2)
+    while frame.f_code.co_filename.startswith(os.path.dirname(np.__file__)):
+        frame = frame.f_back
+    return os.path.dirname(frame.f_code.co_filename) == RULES
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class Tracing:
+    """One run of a function on Tracers: what it has met so far."""
+
+    def __init__(self, generators: Iterable[np.random.Generator]) -> None:
+        self.program = Program()
+        self.thread = threading.get_ident()
+        self.backward = False
+        self.captured: dict[int, tuple[Tensor, Any, Tracer, Any]] = {}  # by id: Tensor, array, Tracer, its grad
+        self.made: dict[int, Tensor] = {}  # Tensors made in this run
+        self.assigned: dict[int, tuple[Tensor, Any]] = {}  # Tensors whose data was assigned, with what they held
+        self.modes: dict[Module, bool] = {}
+        self.sources: list[Any] = []  # what each of the gradients belongs to: the number of an input, or a Tensor
+        legacy = np.random.get_bit_generator()
+        self.random = {bits: (bits.state, bits.state) for bits in (legacy, *(g.bit_generator for g in generators))}
+
+    def input(self, name: str, array: Any) -> Tracer:
+        """A Tracer for an array that is given when the program runs."""
+        return Tracer(self, Value(name, array), array)
+
+    def record(self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run a call on the samples, and write it down."""
+        plain_args, plain_kwargs = replaced((args, kwargs), _sample)
+        if function in STATIC:
+            return function(*plain_args, **plain_kwargs)
+        if function in TEXT:
+            return repr(args[0])
+        self._check(function, args, kwargs)
+        if function in CHEAPER and len(args) == 1:
+            function, kwargs = CHEAPER[function], {"axis": None, **kwargs}
+            kwargs = {name: value for name, value in kwargs.items() if name != "keepdims" or value}
+        call = Call(function, *replaced((args, kwargs), _value), self.backward)
+        with self._drawing(args) if not call.pure else contextlib.nullcontext():
+            result = function(*plain_args, **plain_kwargs)
+        if result is None and not call.pure:
+            call.result = ()
+            self.program.calls.append(call)
+            return None
+        turned = function is np.transpose and len(args) == 1 and not kwargs and isinstance(args[0], Tracer)
+        tracers = self._results(function, result, args[0].value if turned else None)
+        call.result = replaced(tracers, _value)
+        if isinstance(call.result, list):
+            call.result = tuple(call.result)
+        call.shares = [x.value for x in _tracers((args, kwargs)) if _share_memory(x.sample, result)]
+        self.program.calls.append(call)
+        return tracers
+
+    def _check(self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Refuse what no program can do."""
+        traced_repeats = function is np.repeat and any(isinstance(a, Tracer) for a in (*args[1:], *kwargs.values()))
+        if function in SHAPED_BY_VALUES or traced_repeats or (function is np.where and len(args) == 1):
+            _refuse(name_of(function), "has a shape that depends on values: use np.where(condition, x, 0)")
+        if function in IN_PLACE or kwargs.get("out") is not None:
+            _refuse(name_of(function), "changes an array in place, which is not recorded: compute a new array")
+
+    def _results(self, function: Function, result: Any, of: Value | None) -> Any:
+        """The arrays of a result as Tracers; ``of`` is what they are the transpose of."""
+        name = "{}_T" if of is not None else function.__name__.strip("_<>")
+        if isinstance(getattr(function, "__self__", None), np.ufunc):
+            name = {"add": "sum", "maximum": "max", "minimum": "min"}.get(function.__self__.__name__, name)
+
+        def traced(leaf: Any) -> Any:
+            if not isinstance(leaf, (np.ndarray, np.generic)):
+                _refuse(name_of(function), f"gives {leaf!r:.40}, no array, which would stay the same for all calls")
+            return Tracer(self, Value(name, leaf, of), leaf)
+
+        return replaced(result, traced)
+
+    # Random numbers ---------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _drawing(self, args: tuple[Any, ...]) -> Iterator[None]:
+        """A recorded call that may draw random numbers: at the end of the run, all draws are taken back."""
+        for generator in args:
+            if isinstance(generator, np.random.Generator):
+                bits = generator.bit_generator
+                self.random.setdefault(bits, (bits.state, bits.state))
+        self.check_draws()
+        yield
+        self.random = {bits: (start, bits.state) for bits, (start, _) in self.random.items()}
+
+    def check_draws(self) -> None:
+        """Raise where random numbers were drawn that the program would not draw again."""
+        for bits, (_, expected) in self.random.items():
+            if not rng._equal(bits.state, expected):
+                _refuse(
+                    "a random number, drawn with NumPy in the function,",
+                    "would be the same for all calls: draw it outside and pass it as an argument",
+                )
+
+    # What is watched --------------------------------------------------------------------------------------------------
+
+    def read(self, tensor: Tensor, array: Any) -> Any:
+        """What a Tensor holds, for the function: a Tracer that stands for it, if it was there before."""
+        key = id(tensor)
+        if isinstance(array, Tracer) or key in self.made or not isinstance(array, np.ndarray):
+            return array
+        if key not in self.captured:
+            node = tensor._node
+            if node is not None and node.op is not None:
+                raise CompileError(
+                    f"the function uses a Tensor of shape {array.shape} that was computed outside, by {node.op.name}, "
+                    f"and will be another one at the next call: pass it as an argument\n{graph.users_line()}"
+                )
+            tracer = self.input(tensor._name or "tensor", array)
+            self.program.bound[tracer.value] = tensor
+            self.captured[key] = tensor, array, tracer, node and node.grad
+        return self.captured[key][2]
+
+    def write(self, tensor: Tensor, old: Any, new: Any) -> None:
+        """The function makes a Tensor, or assigns to the ``data`` of one."""
+        if old is None:
+            self.made[id(tensor)] = tensor
+        elif id(tensor) not in self.made:
+            self.assigned.setdefault(id(tensor), (tensor, old))
+            if tensor._node is not None or not isinstance(new, Tracer) or new.shape != old.shape:
+                raise CompileError(
+                    f"the function assigns to the data of {tensor._name or 'a Tensor'}, of shape {old.shape}: a "
+                    "compiled function may do so when no gradient is wanted of it, with a new array of that shape "
+                    f"that is computed anew at each call\n{graph.users_line()}"
+                )
+
+    def undo(self) -> None:
+        """Put back the data that the function assigned to Tensors, and the generators it drew from."""
+        for tensor, array in self.assigned.values():
+            _slot.__set__(tensor, array)
+        for bits, (start, _) in self.random.items():
+            bits.state = start
+
+    def check_leaves(self) -> None:
+        """Raise where the function itself called backward(); the gradients from before are back then."""
+        changed = [(t, grad) for t, _, _, grad in self.captured.values() if t._node and t._node.grad is not grad]
+        for tensor, grad in changed:
+            tensor._node.grad = grad  # type: ignore[union-attr]
+        if changed:
+            raise CompileError(
+                "the function changes gradients: compile what computes the loss, and call backward() on its result: "
+                "step = tg.compile(loss_fn); loss = step(x, y); loss.backward()"
+            )
+
+    # The way back -----------------------------------------------------------------------------------------------------
+
+    def prepare(self, nodes: list[Node]) -> list[Node]:
+        """Make the calls before ``nodes`` ready for the backward walk, name their results, and find the leaves."""
+        leaves, seen, waiting = [], set(nodes), list(nodes)
+        while waiting:
+            node = waiting.pop()
+            if node.op is None:
+                leaves.append(node)
+                continue
+            if isinstance(node.out, Tracer) and node.out.value not in self.program.known:
+                node.out.value.name = node.op.name.rpartition(".")[2]
+            node.op = _Careful(node.op)
+            new = [parent for parent in node.parents if parent is not None and parent not in seen]
+            seen.update(new)
+            waiting += new
+        return sorted(leaves, key=lambda node: node.index)
+
+    def leaf_value(self, leaf: Node, source: Any) -> Value:
+        """What a leaf holds, in the program."""
+        return leaf.out.value if isinstance(leaf.out, Tracer) else self.captured[id(source)][2].value
+
+    def name_gradient(self, gradient: Any, value: Value) -> None:
+        """Name a result after what it is the gradient of."""
+        if isinstance(gradient, Tracer) and gradient.value not in self.program.known:
+            gradient.value.name, gradient.value.of = "d_{}", value
+
+
+_slot: Any = Tensor.__dict__["_data"]
+_one_at_a_time = threading.RLock()
+_now: list[Tracing] = []  # the run that is going on
+
+
+def is_tracing() -> bool:
+    """Whether this thread is tracing just now."""
+    return bool(_now) and _now[-1].thread == threading.get_ident()
+
+
+def _read_data(tensor: Tensor) -> Any:
+    array = _slot.__get__(tensor)
+    return _now[-1].read(tensor, array) if is_tracing() else array
+
+
+def _write_data(tensor: Tensor, new: Any) -> None:
+    if is_tracing():
+        try:
+            old = _slot.__get__(tensor)
+        except AttributeError:
+            old = None
+        _now[-1].write(tensor, old, new)
+    _slot.__set__(tensor, new)
+
+
+def _read_mode(module: Module) -> bool:
+    mode: bool = vars(module).get("training", True)
+    if is_tracing():
+        _now[-1].modes[module] = mode
+    return mode
+
+
+def _write_mode(module: Module, mode: bool) -> None:
+    vars(module)["training"] = mode
+
+
+@contextlib.contextmanager
+def watching(tracing: Tracing) -> Iterator[None]:
+    """Watch what the function does to Tensors and modules; afterwards everything is as it was."""
+    with _one_at_a_time:
+        _now.append(tracing)
+        Tensor._data = property(_read_data, _write_data)
+        Module.training = property(_read_mode, _write_mode)  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            Tensor._data = _slot
+            Module.training = True
+            _now.pop()
+            tracing.undo()
+
+
+def trace(
+    function: Function, args: Any, names: list[str], generators: Iterable[np.random.Generator]
+) -> tuple[Tracing, Any]:
+    """Trace ``function(*args[0], **args[1])``: the finished run, and what the function returned.
+
+    ``names`` are those of the arrays and Tensors among the arguments, in order.
+    """
+    tracing = Tracing([rng.generator_or_default(None), *generators])
+    program, order = tracing.program, iter(names)
+    sources: dict[Node, Any] = {}  # leaf -> the number of the input, or the Tensor, that it belongs to
+
+    def given(leaf: Any) -> Any:
+        if not isinstance(leaf, (np.ndarray, np.generic, Tensor)):
+            return leaf
+        tracer = tracing.input(next(order), _slot.__get__(leaf) if isinstance(leaf, Tensor) else leaf)
+        program.inputs.append(tracer.value)
+        if not isinstance(leaf, Tensor):
+            return tracer
+        tensor = _wrap(tracer, None).requires_grad_(leaf._node is not None)
+        if tensor._node is not None:
+            sources[tensor._node] = len(program.inputs) - 1
+        return tensor
+
+    with watching(tracing):
+        inner, options = replaced(args, given)
+        result = function(*inner, **options)
+        tracing.check_draws()
+        outputs = _outputs(result)
+        program.updates = [_value(_slot.__get__(tensor)) for tensor, _ in tracing.assigned.values()]
+        nodes = [y._node for y in outputs if isinstance(y, Tensor) and y._node is not None]
+        sources |= {tensor._node: tensor for tensor, *_ in tracing.captured.values() if tensor._node is not None}
+        leaves = [leaf for leaf in tracing.prepare(nodes) if leaf in sources]
+        seeds = [tracing.input("g", node.out.sample) for node in nodes]
+        tracing.backward = True
+        grads = graph.backpropagate(zip(nodes, seeds, strict=True), inputs=leaves) if leaves else {}
+        program.outputs = [_value(y._data if isinstance(y, Tensor) else y) for y in outputs]
+    tracing.check_leaves()
+    leaves = [leaf for leaf in leaves if leaf in grads]
+    for leaf in leaves:
+        tracing.name_gradient(grads[leaf], tracing.leaf_value(leaf, sources[leaf]))
+    program.seeds = [seed.value for seed in seeds]
+    program.gradients = [_value(grads[leaf]) for leaf in leaves]
+    tracing.sources = [sources[leaf] for leaf in leaves]
+    return tracing, result
+
+
+def _outputs(result: Any) -> list[Any]:
+    """The arrays and Tensors of a result that the program computes."""
+    found: list[Any] = []
+
+    def look(leaf: Any) -> None:
+        if isinstance(leaf, Tracer) or (isinstance(leaf, Tensor) and isinstance(_slot.__get__(leaf), Tracer)):
+            found.append(leaf)
+
+    replaced(result, look)
+    return found
+
+
+class _Careful:
+    """An operation with rules that are recorded as one call where they look at values, and cannot be traced."""
+
+    def __init__(self, op: Any) -> None:
+        self.op = op
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.op, name)
+
+    @property
+    def rules(self) -> Any:
+        return _CarefulRules(self.op)
+
+
+class _CarefulRules:
+    def __init__(self, op: Any) -> None:
+        self.op = op
+
+    def __getitem__(self, position: int) -> Any:
+        rule = self.op.rules[position]
+
+        def careful(g: Any, out: Any, *values: Any, **options: Any) -> Any:
+            tracing = _now[-1]
+            calls = tracing.program.calls
+            before = len(calls)
+            try:
+                result = rule(g, out, *values, **options)
+            except CompileError:
+                del calls[before:]
+                result = tracing.record(rule, (g, out, *values), options)
+            source = values[position]
+            if isinstance(source, Tracer) and len(calls) > before:
+                tracing.name_gradient(result, source.value)
+            return result
+
+        careful.unread = {-1, *range(99)}  # type: ignore[attr-defined]
+        return careful
+
+
+def _share_memory(array: Any, result: Any) -> bool:
+    """Whether a result, or one of several, is a view of an array."""
+    if isinstance(result, (tuple, list)):
+        return any(_share_memory(array, part) for part in result)
+    return isinstance(array, np.ndarray) and isinstance(result, np.ndarray) and np.may_share_memory(array, result)
+
+
+def _sample(leaf: Any) -> Any:
+    return leaf.sample if isinstance(leaf, Tracer) else leaf
+
+
+def _value(leaf: Any) -> Any:
+    return leaf.value if isinstance(leaf, Tracer) else leaf
+
+
+def _tracers(tree: Any) -> list[Tracer]:
+    found: list[Tracer] = []
+    replaced(tree, lambda leaf: found.append(leaf) if isinstance(leaf, Tracer) else None)
+    return found
