@@ -198,58 +198,10 @@ def _name(function: Function) -> str:
 # One program ---------------------------------------------------------------------------------------------------------
 
 
-class _Variables:
-    """The variables that a function names, outside of it, and what they were bound to when it was traced."""
-
-    def __init__(self, function: Any) -> None:
-        self.cells: list[tuple[str, Any, Any]] = []
-        self.globals: list[tuple[str, dict[str, Any], Any]] = []
-        while isinstance(function, (functools.partial, types.MethodType)):
-            function = function.func if isinstance(function, functools.partial) else function.__func__
-        code = getattr(function, "__code__", None)
-        if code is None:
-            return
-        for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
-            with_value = [cell.cell_contents] if cell != types.CellType() else []
-            self.cells += [(name, cell, value) for value in with_value if _may_change(value)]
-        known = function.__globals__
-        names = dict.fromkeys(name for name in _names(code) if name in known and _may_change(known[name]))
-        self.globals += [(name, known, known[name]) for name in names]
-
-    @property
-    def values(self) -> list[Any]:
-        """What they were bound to."""
-        return [value for *_, value in (*self.cells, *self.globals)]
-
-    def changed(self) -> Iterator[str]:
-        """The names of those that are bound to something else now."""
-        for name, cell, value in self.cells:
-            if cell.cell_contents is not value and not _same(cell.cell_contents, value):
-                yield name
-        for name, known, value in self.globals:
-            if known.get(name) is not value and not _same(known.get(name), value):
-                yield name
-
-
-def _may_change(value: Any) -> bool:
-    return not isinstance(value, (types.ModuleType, type, types.BuiltinFunctionType))
-
-
-def _names(code: types.CodeType) -> Iterator[str]:
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _names(constant)
-
-
-def _same(now: Any, then: Any) -> bool:
-    return type(now) is type(then) and isinstance(now, SIMPLE) and now == then
-
-
 class _Binding(NamedTuple):
     """The arrays that a program was bound to, and what belongs to them."""
 
-    tensors: list[tuple[Tensor, Any, Node | None]]  # what each held, and its node
+    tensors: list[tuple[Tensor, Any, Node | None]]  # what each Tensor held, and its node
     arrays: tuple[Any, ...]
     reads: tuple[Any, ...]  # those that the backward pass reads
     parents: list[Any]
@@ -261,95 +213,78 @@ class _Compiled:
 
     def __init__(self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any], key: list[Any]) -> None:
         self.key = key
-        self.variables = _Variables(function)
-        names = _argument_names(function, args, kwargs)
-        generators = [value for value in self.variables.values if isinstance(value, np.random.Generator)]
-        tracing, result = trace(function, (args, kwargs), names, generators)
-        program = tracing.program
-        self.updated = [t for t, _ in tracing.assigned.values()]
-        self.state = [t for t in program.bound.values() if id(t) in tracing.assigned]  # read anew at each call
-        program.inputs += [value for value, t in program.bound.items() if id(t) in tracing.assigned]
-        program.bound = {value: t for value, t in program.bound.items() if id(t) not in tracing.assigned}
-        self.modes = list(tracing.modes.items())
-        self.sources = tracing.sources
+        self.outside = list(_variables(function))  # name, how to read it, what it was
+        generators = [value for _, _, value in self.outside if isinstance(value, np.random.Generator)]
+        tracing, result = trace(function, (args, kwargs), _argument_names(function, args, kwargs), generators)
+        for module, training in tracing.modes.items():
+            name = f"the mode of {type(module).__name__}"
+            self.outside.append((name, functools.partial(getattr, module, "training"), training))
+        program, self.sources = tracing.program, tracing.sources
+        assigned = {value: t for value, t in program.bound.items() if id(t) in tracing.assigned}
+        program.inputs += assigned
+        program.bound = {value: t for value, t in program.bound.items() if value not in assigned}
+        self.state = list(assigned.values())  # read anew at each call
+        self.updated = [t for t, _ in tracing.assigned.values()]  # and those that get new data
         simplify(program)
         title = f"{_name(function)}({', '.join(f'{v.name}: {v.dtype}{list(v.shape)}' for v in program.inputs)})"
         writer = Writer(program, title)
         self.source, self.bind = writer.compile()
         self.report = _report(program, writer)
         self.bound = list(program.bound.items())
-        self._note_reads(program, writer)
-        self._note_results(result)
-        self.binding = self._bound()
-
-    def _note_reads(self, program: Program, writer: Writer) -> None:
-        """Which of the bound arrays the backward pass reads."""
-        used = {x for call in program.calls if call.backward for x in call.operands}
+        used = (x for call in program.calls if call.backward for x in call.operands)
         roots = set().union(*(writer.memory.roots[x] for x in used))
         self.read = [value in roots for value in program.bound]
+        self._note_results(result)
+        self.binding = self._bind()
 
     def _note_results(self, result: Any) -> None:
         """How the outputs are given back: as arrays, Tensors, and Tensors with a gradient, nested as they were."""
         self.kinds: list[str] = []
 
         def note(leaf: Any) -> Any:
-            if not isinstance(leaf, (Tracer, Tensor)) or (
-                isinstance(leaf, Tensor) and isinstance(leaf._data, _ndarray)
-            ):
+            if not isinstance(leaf._data if isinstance(leaf, Tensor) else leaf, Tracer):
                 return leaf
             kind = "array" if isinstance(leaf, Tracer) else "constant" if leaf._node is None else "differentiable"
             self.kinds.append(kind)
             return _Place(len(self.kinds) - 1)
 
         self.template = replaced(result, note)
-        self.one = isinstance(self.template, _Place)
-        self.operation = _Operation(self.sources, self.kinds.count("differentiable"))
-        self.differentiable = bool(self.sources)
-        self.outputs = len(self.kinds) + len(self.updated)
+        differentiable = self.kinds.count("differentiable") if self.sources else 0
+        self.is_loss = differentiable == 1 and isinstance(self.template, _Place)
+        self.operation = _Operation(self.sources, differentiable)
 
-    def _bound(self) -> _Binding:
-        """Bind the code to the arrays that the Tensors hold now."""
+    def _bind(self) -> _Binding:
+        """What the code is run on: what the Tensors hold now."""
         tensors = [(t, t._data, t._node) for _, t in self.bound]
         arrays = tuple(array for _, array, _ in tensors)
         reads = tuple(array for array, read in zip(arrays, self.read, strict=True) if read)
         parents = [None, None, None, *(None if isinstance(s, int) else s._node for s in self.sources)]
         return _Binding(tensors, arrays, reads, parents, [])
 
-    def changed(self) -> Iterator[str]:
+    def changed(self) -> list[str]:
         """What is not as it was, and cannot be taken up."""
-        yield from self.variables.changed()
-        for module, training in self.modes:
-            if module.training is not training:
-                yield f"the mode of {type(module).__name__}"
-        for value, t in self.bound:
-            if t._data.shape != value.shape or t._data.dtype != value.dtype:
-                yield f"the shape or dtype of {value.name}"
-        for t, _, node in self.binding.tensors if hasattr(self, "binding") else ():
-            if (t._node is None) is not (node is None):
-                yield f"requires_grad of {t.name or 'a Tensor'}"
+        names = [name for name, read, value in self.outside if not _same(read(), value)]
+        for (value, t), (_, _, node) in zip(self.bound, self.binding.tensors, strict=True):
+            if t._data.shape != value.shape or t._data.dtype != value.dtype or (t._node is None) is not (node is None):
+                names.append(f"{value.name} (shape, dtype or requires_grad)")
+        return names
 
     def fits(self) -> bool:
         """Whether the code is right just now; arrays in the place of others are taken up."""
-        for _, cell, value in self.variables.cells:
-            if cell.cell_contents is not value and not _same(cell.cell_contents, value):
-                return False
-        for name, known, value in self.variables.globals:
-            if known.get(name) is not value and not _same(known.get(name), value):
-                return False
-        for module, training in self.modes:
-            if module.training is not training:
+        for _, read, value in self.outside:
+            if read() is not value and not _same(read(), value):
                 return False
         for t, array, node in self.binding.tensors:
             if t._data is not array or t._node is not node:
-                if any(True for _ in self.changed()):
+                if self.changed():
                     return False
-                self.binding = self._bound()
+                self.binding = self._bind()
                 break
         return True
 
     def run(self, arrays: list[Any], nodes: list[Any]) -> Any:
         """One call."""
-        binding = self.binding
+        binding, operation = self.binding, self.operation
         for t in self.state:
             arrays.append(t._data)
         try:
@@ -357,53 +292,71 @@ class _Compiled:
         except IndexError:  # all are in use: make another
             frame = self.bind(*binding.arrays)
         outputs, saved = frame[0](*arrays)
-        if self.outputs != 1:
+        if self.updated:
             for t, new in zip(self.updated, outputs[len(self.kinds) :], strict=True):
                 t._data = np.asarray(new)
-        if not self.differentiable:
+        if not operation.outputs:
             binding.frames.append(frame)
-            return self._constants(outputs)
+            return self._nested(outputs, [])
         parents = binding.parents
-        if self.operation.takes_inputs:
+        if operation.takes_inputs:
             parents = [*parents[:3], *(nodes[s] if isinstance(s, int) else s._node for s in self.sources)]
         run = _new(_Run)
-        run.frame, run.frames, run.saved, run.operation, run.found = frame, binding.frames, saved, self.operation, None
-        values = (saved, binding.reads, run, *self.operation.blanks)
-        if self.one and self.outputs == 1:
-            out = np.asarray(outputs)
+        run.frame, run.frames, run.saved, run.operation, run.found = frame, binding.frames, saved, operation, None
+        values = (saved, binding.reads, run, *operation.blanks)
+        if self.is_loss:
             result = _new(Result)
-            result._data, result._name = out, None
-            result._node = record(self.operation, values, NO_OPTIONS, out, parents)  # type: ignore[arg-type]
+            result._data, result._name = out, _ = np.asarray(outputs[0]), None
+            result._node = record(operation, values, NO_OPTIONS, out, parents)  # type: ignore[arg-type]
             return result
-        return self._several(outputs if self.outputs != 1 else (outputs,), values, parents)
+        pairs = zip(self.kinds, outputs, strict=False)
+        bundle = Bundle(np.asarray(array) for kind, array in pairs if kind == "differentiable")
+        whole = record(operation, values, NO_OPTIONS, bundle if operation.outputs > 1 else bundle[0], parents)  # type: ignore[arg-type]
+        if operation.outputs == 1:
+            return self._nested(outputs, [_wrap(bundle[0], whole)])
+        parts = [apply(unpack, (_wrap(bundle, whole), i)) for i in range(len(bundle))]
+        bundle.nodes = tuple(weakref.ref(part._node) for part in parts)  # type: ignore[assignment]
+        return self._nested(outputs, parts)
 
-    def _constants(self, outputs: Any) -> Any:
-        """The outputs of a call without gradients."""
-        if self.one and self.outputs == 1:
-            outputs = (outputs,)
-        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    def _nested(self, outputs: tuple[Any, ...], parts: list[Tensor]) -> Any:
+        """The outputs, nested as they were; ``parts`` are those with a gradient."""
+        order = iter(parts)
         given = [
-            array if kind == "array" else _wrap(np.asarray(array), None)
+            array
+            if kind == "array"
+            else next(order)
+            if kind == "differentiable" and parts
+            else _wrap(np.asarray(array), None)
             for kind, array in zip(self.kinds, outputs, strict=False)
         ]
-        return self._nested(given)
-
-    def _several(self, outputs: tuple[Any, ...], values: tuple[Any, ...], parents: list[Any]) -> Any:
-        """Several outputs: one Node for the call, and one for each that has a gradient."""
-        pairs = list(zip(self.kinds, outputs, strict=False))
-        bundle = Bundle(np.asarray(array) for kind, array in pairs if kind == "differentiable")
-        whole = _wrap(bundle, record(self.operation, values, NO_OPTIONS, bundle, parents))  # type: ignore[arg-type]
-        parts = [apply(unpack, (whole, i)) for i in range(len(bundle))]
-        bundle.nodes = [weakref.ref(part._node) for part in parts]
-        order = iter(parts)
-        given = []
-        for kind, array in pairs:
-            constant = array if kind == "array" else _wrap(np.asarray(array), None)
-            given.append(next(order) if kind == "differentiable" else constant)
-        return self._nested(given)
-
-    def _nested(self, given: list[Any]) -> Any:
         return replaced(self.template, lambda leaf: given[leaf.number] if isinstance(leaf, _Place) else leaf)
+
+
+def _variables(function: Any) -> Iterator[tuple[str, Callable[[], Any], Any]]:
+    """The variables outside of a function that it names: name, how to read it, and what it is bound to now."""
+    while isinstance(function, (functools.partial, types.MethodType)):
+        function = function.func if isinstance(function, functools.partial) else function.__func__
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return
+    readers = {name: functools.partial(function.__globals__.get, name) for name in _names(code)}
+    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+        readers[name] = functools.partial(getattr, cell, "cell_contents", None)
+    for name, read in readers.items():
+        value = read()
+        if value is not None and not isinstance(value, (types.ModuleType, type, types.BuiltinFunctionType)):
+            yield name, read, value
+
+
+def _names(code: types.CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _names(constant)
+
+
+def _same(now: Any, then: Any) -> bool:
+    return now is then or (type(now) is type(then) and isinstance(now, SIMPLE) and now == then)
 
 
 class _Place:
@@ -464,8 +417,8 @@ class _Operation:
     prepare = None
 
     def __init__(self, sources: list[Any], outputs: int) -> None:
+        self.outputs = outputs  # of those that have gradients
         self.blanks = (None,) * len(sources)
-        self.several = outputs > 1
         self.takes_inputs = any(isinstance(source, int) for source in sources)
         self.rules = [None, None, None, *map(_rule, range(len(sources)))]
 
@@ -494,7 +447,7 @@ class _Run:
         """One of the gradients; all are computed when the first is asked for."""
         found = self.found
         if found is None or self.seed is not g or found[position] is None:
-            if any(isinstance(part, Tensor) for part in (g if self.operation.several else (g,))):
+            if any(isinstance(part, Tensor) for part in (g if self.operation.outputs > 1 else (g,))):
                 raise GraphError(
                     "a compiled function gives first derivatives only: compile the derivative instead, such as "
                     "tg.compile(tg.grad(f)) or tg.compile(tg.hvp(f)), or use the function itself with create_graph"
@@ -506,7 +459,7 @@ class _Run:
 
     def gradients(self, g: Any) -> tuple[Any, ...]:
         """All of them, for the gradient ``g`` of the output, or of each of the outputs."""
-        if self.operation.several:
+        if self.operation.outputs > 1:
             return self.frame[1](*g, *self.saved)  # type: ignore[no-any-return]
         return self.frame[1](g, *self.saved)  # type: ignore[no-any-return]
 

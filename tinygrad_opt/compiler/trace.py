@@ -451,19 +451,10 @@ class _Careful:
     """An operation with rules that are recorded as one call where they look at values, and cannot be traced."""
 
     def __init__(self, op: Any) -> None:
-        self.op = op
+        self.op, self.rules = op, self
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.op, name)
-
-    @property
-    def rules(self) -> Any:
-        return _CarefulRules(self.op)
-
-
-class _CarefulRules:
-    def __init__(self, op: Any) -> None:
-        self.op = op
 
     def __getitem__(self, position: int) -> Any:
         rule = self.op.rules[position]
@@ -477,9 +468,8 @@ class _CarefulRules:
             except CompileError:
                 del calls[before:]
                 result = tracing.record(rule, (g, out, *values), options)
-            source = values[position]
-            if isinstance(source, Tracer) and len(calls) > before:
-                tracing.name_gradient(result, source.value)
+            if isinstance(values[position], Tracer) and len(calls) > before:
+                tracing.name_gradient(result, values[position].value)
             return result
 
         careful.unread = {-1, *range(99)}  # type: ignore[attr-defined]

@@ -335,8 +335,12 @@ defvjp(
 @primitive(pure=False)
 def one_hot(places, classes):
     """A mask (..., classes), True at each of the class indices (...); raises ValueError for one that is no class."""
-    mask = np.equal(places[..., None], _up_to(classes))
-    if np.count_nonzero(mask) != places.size:
+    places = places.astype(np.intp, copy=False)
+    try:  # to take rows of the identity is faster than to compare, while it is small
+        mask = _identity(classes).take(places, axis=0) if classes <= 1024 else places[..., None] == np.arange(classes)
+    except IndexError:
+        mask = None
+    if mask is None or np.count_nonzero(places < 0) or (classes > 1024 and np.any(places >= classes)):
         wrong = places[(places < 0) | (places >= classes)]
         raise ValueError(f"class indices must lie in 0 ... {classes - 1} for {classes} classes; got {wrong.flat[0]}")
     return mask
@@ -346,15 +350,16 @@ NON_DIFFERENTIABLE.add(one_hot)
 
 
 @functools.lru_cache(maxsize=16)
-def _up_to(classes):
-    """0, 1, ... classes - 1."""
-    return np.arange(classes)
+def _identity(classes):
+    """Row i is the mask of class i."""
+    return np.eye(classes, dtype=bool)
 
 
 @primitive
 def pick(x, mask):
     """Of every row of x (..., classes), the element where the mask is True: there is one in each row."""
-    return x[mask].reshape(x.shape[:-1])
+    picked = x[mask]
+    return picked if x.ndim == 2 else picked.reshape(x.shape[:-1])
 
 
 defvjp(pick, lambda g, _out, _x, mask: np.where(mask, np.expand_dims(g, -1), 0), None)
