@@ -38,6 +38,8 @@ def rewrite(program: Program, simplifier: Simplifier) -> None:
     for call in program.calls:
         call.args, call.kwargs = replaced((call.args, call.kwargs), new)
         call.shares = [value for value in map(new, call.shares) if isinstance(value, Value)]
+        for value in call.results:
+            value.of = value.of and (new(value.of) if isinstance(new(value.of), Value) else None)
         simpler = simplifier(call)
         if simpler is None:
             kept.append(call)
@@ -68,9 +70,10 @@ def clean_up(program: Program) -> None:
     makers: dict[Value, Call] = {}
 
     def clean(call: Call) -> Any:
+        if not isinstance(call.result, Value):
+            return None
         _broadcast_by_itself(call, makers)
-        if isinstance(call.result, Value):
-            makers[call.result] = call
+        makers[call.result] = call
         simpler = _neutral(call) if call.function in NEUTRAL else _same_array(call, makers)
         return simpler if _looks_like(simpler, call.result) else None
 

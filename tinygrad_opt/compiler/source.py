@@ -110,13 +110,14 @@ class Memory:
         return function in WRITTEN_INTO or isinstance(getattr(function, "__self__", None), np.ufunc)
 
     def _in_place(self, call: Call, number: int, holds: dict[int, Value], kind: Any) -> int | None:
-        """The array of an operand that is read for the last time, for a result that takes its place element by element."""
+        """The array of an operand that is read for the last time: an elementwise result can take its place."""
         if isinstance(call.function, np.ufunc) and not call.function.signature:
             for operand in call.operands:
                 place = self.place.get(operand)
-                if place is not None and holds.get(place) is operand and self.last[operand] == number:
-                    if self.arrays[place] == kind:
-                        return place
+                if place is None or holds.get(place) is not operand or self.last[operand] != number:
+                    continue
+                if self.arrays[place] == kind:
+                    return place
         return None
 
 
@@ -149,7 +150,7 @@ class Writer:
         values += [value for call in calls for value in call.results]
         count = Counter((value.name, value.of) for value in values)
         for value in values:
-            stem = value.name if value.of is None else value.name.format(self.names[value.of])
+            stem = value.name.format(self.names.get(value.of, "x"))  # type: ignore[arg-type]
             several = count[value.name, value.of] > 1
             self.names[value] = self._fresh(identifier(stem), numbered=several)
 
@@ -274,12 +275,16 @@ class Writer:
 
     def index(self, index: Any) -> str:
         """What stands between the brackets."""
+
+        def part(index: Any) -> str:
+            if not isinstance(index, slice):
+                return self.text(index)
+            ends = ["" if n is None else repr(n) for n in (index.start, index.stop)]
+            return ":".join(ends) + (f":{index.step}" if index.step is not None else "")
+
         if isinstance(index, tuple) and index:
-            return ", ".join(map(self.index, index)) + ("," if len(index) == 1 else "")
-        if isinstance(index, slice):
-            parts = ["" if n is None else repr(n) for n in (index.start, index.stop)]
-            return ":".join(parts) + (f":{index.step}" if index.step is not None else "")
-        return self.text(index)
+            return ", ".join(map(part, index)) + ("," if len(index) == 1 else "")
+        return part(index)
 
     def handed(self, value: Any, given: set[Value]) -> str:
         """Something that comes out: as it is where that is memory of its own, and otherwise as a copy."""

@@ -100,6 +100,7 @@ class CompiledFunction:
         self._surprises: dict[str, int] = {}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """What the function returns, computed by the code that fits the arguments."""
         enabled, anomaly = mode.now
         if anomaly or is_tracing():
             return self.function(*args, **kwargs)
@@ -186,8 +187,22 @@ def _look(tree: Any, key: list[Any], arrays: list[Any], parents: list[Any]) -> N
         key += dict, *tree
         for item in tree.values():
             _look(item, key, arrays, parents)
-    else:
+    elif isinstance(tree, (*SIMPLE, type, np.dtype)):
         key += type(tree), tree
+    elif hasattr(tree, "__array__"):
+        raise CompileError(f"a compiled function takes arrays and Tensors; got a {type(tree).__name__}: np.asarray(x)")
+    else:
+        key.append(_Itself(tree))
+
+
+class _Itself:
+    """An argument that is equal to nothing but itself, such as a module."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Itself) and other.value is self.value
 
 
 def _name(function: Function) -> str:
@@ -306,7 +321,8 @@ class _Compiled:
         values = (saved, binding.reads, run, *operation.blanks)
         if self.is_loss:
             result = _new(Result)
-            result._data, result._name = out, _ = np.asarray(outputs[0]), None
+            result._data = out = np.asarray(outputs[0])
+            result._name = None
             result._node = record(operation, values, NO_OPTIONS, out, parents)  # type: ignore[arg-type]
             return result
         pairs = zip(self.kinds, outputs, strict=False)
@@ -339,13 +355,22 @@ def _variables(function: Any) -> Iterator[tuple[str, Callable[[], Any], Any]]:
     code = getattr(function, "__code__", None)
     if code is None:
         return
-    readers = {name: functools.partial(function.__globals__.get, name) for name in _names(code)}
+    known = function.__globals__
+    readers: dict[str, Callable[[], Any]] = {n: functools.partial(known.get, n) for n in _names(code) if n in known}
     for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
-        readers[name] = functools.partial(getattr, cell, "cell_contents", None)
+        readers[name] = functools.partial(_content, cell)
     for name, read in readers.items():
         value = read()
-        if value is not None and not isinstance(value, (types.ModuleType, type, types.BuiltinFunctionType)):
+        if not isinstance(value, (types.ModuleType, type, types.BuiltinFunctionType)):
             yield name, read, value
+
+
+def _content(cell: types.CellType) -> Any:
+    """What a variable of an enclosing function is bound to; it may be nothing yet."""
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return None
 
 
 def _names(code: types.CodeType) -> Iterator[str]:

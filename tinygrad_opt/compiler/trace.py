@@ -35,8 +35,9 @@ RULES = os.path.dirname(shaping.__file__)
 STATIC = {np.shape, np.ndim, np.size, np.result_type, np.can_cast, np.iscomplexobj, np.isrealobj, np.may_share_memory}
 STATIC |= {np.zeros_like, np.ones_like, np.empty_like}
 TEXT = {np.array2string, np.array_repr, np.array_str}
-SHAPED_BY_VALUES = {np.nonzero, np.flatnonzero, np.argwhere, np.unique, np.extract, np.compress, np.trim_zeros}
-SHAPED_BY_VALUES |= {np.union1d, np.intersect1d, np.setdiff1d, np.setxor1d, np.bincount, np.unique_values}
+# The argument whose values decide the shape of the result.
+SHAPED_BY = dict.fromkeys([np.nonzero, np.flatnonzero, np.argwhere, np.unique, np.trim_zeros, np.bincount], 0)
+SHAPED_BY |= {np.compress: 0, np.extract: 0, np.repeat: 1, np.delete: 1, np.insert: 1}
 IN_PLACE = {np.copyto, np.put, np.place, np.putmask, np.put_along_axis, np.fill_diagonal}
 
 # The same function, without the Python code that NumPy has around it.
@@ -63,7 +64,7 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
     size = property(lambda self: self.sample.size)
     dtype = property(lambda self: self.sample.dtype)
     T = property(lambda self: np.transpose(self))
-    mT = property(lambda self: np.swapaxes(self, -1, -2))
+    mT = property(lambda self: np.swapaxes(self, -1, -2))  # noqa: N815 - ndarray's name
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         if any(isinstance(x, Tensor) for x in inputs):
@@ -218,8 +219,8 @@ class Tracing:
 
     def _check(self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Refuse what no program can do."""
-        traced_repeats = function is np.repeat and any(isinstance(a, Tracer) for a in (*args[1:], *kwargs.values()))
-        if function in SHAPED_BY_VALUES or traced_repeats or (function is np.where and len(args) == 1):
+        deciding = args[SHAPED_BY[function] :][:1] if function in SHAPED_BY else ()
+        if _tracers(deciding) or _tracers(kwargs.get("repeats")) or (function is np.where and len(args) == 1):
             _refuse(name_of(function), "has a shape that depends on values: use np.where(condition, x, 0)")
         if function in IN_PLACE or kwargs.get("out") is not None:
             _refuse(name_of(function), "changes an array in place, which is not recorded: compute a new array")
@@ -322,7 +323,7 @@ class Tracing:
             if isinstance(node.out, Tracer) and node.out.value not in self.program.known:
                 node.out.value.name = node.op.name.rpartition(".")[2]
             node.op = _Careful(node.op)
-            new = [parent for parent in node.parents if parent is not None and parent not in seen]
+            new = {parent: None for parent in node.parents if parent is not None and parent not in seen}
             seen.update(new)
             waiting += new
         return sorted(leaves, key=lambda node: node.index)

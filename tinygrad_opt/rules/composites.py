@@ -9,7 +9,7 @@ import numpy as np
 
 from tinygrad_opt.rules.elementwise import astype, clip
 from tinygrad_opt.rules.linalg import cross, einsum, norm
-from tinygrad_opt.rules.registry import NON_DIFFERENTIABLE, UFUNC_METHODS, composite
+from tinygrad_opt.rules.registry import NON_DIFFERENTIABLE, UFUNC_METHODS, composite, primitive
 
 # Element by element ---------------------------------------------------------------------------------------------------
 
@@ -212,6 +212,15 @@ def _median(a, axis=None, out=None, overwrite_input=False, keepdims=False):
     return np.reshape(middle, kept) if keepdims else middle
 
 
+@primitive(pure=False)
+def _check_weights(total):
+    if np.any(total == 0):
+        raise ZeroDivisionError("np.average: the weights sum to zero, so the average does not exist")
+
+
+NON_DIFFERENTIABLE.add(_check_weights)
+
+
 @composite(np.average)
 def _average(a, axis=None, weights=None, returned=False, *, keepdims=False):
     if weights is None:
@@ -223,8 +232,7 @@ def _average(a, axis=None, weights=None, returned=False, *, keepdims=False):
         weights = np.reshape(weights, (-1,) + (1,) * (np.ndim(a) - 1 - axis % np.ndim(a)))
         weights = np.broadcast_to(weights, np.shape(a))
     total = np.sum(weights, axis=axis, keepdims=keepdims)
-    if np.any(total == 0):
-        raise ZeroDivisionError("np.average: the weights sum to zero, so the average does not exist")
+    _check_weights(total)
     result = np.sum(a * weights, axis=axis, keepdims=keepdims) / total
     return (result, total) if returned else result
 
