@@ -394,24 +394,15 @@ class _Place:
 def _argument_names(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[str]:
     """A name for every array and Tensor among the arguments, in order."""
     try:
-        bound = inspect.signature(function).bind(*args, **kwargs).arguments
-        parameters = inspect.signature(function).parameters
-    except (TypeError, ValueError):
-        bound, parameters = {"x": args, **kwargs}, {}  # type: ignore[assignment]
+        parameters = inspect.signature(function).bind_partial(*args).arguments.items()
+    except (TypeError, ValueError):  # it does not say
+        parameters = {f"x{number}": arg for number, arg in enumerate(args)}.items()
     names: list[str] = []
-    positional: list[Any] = []
-    for name, value in bound.items():
-        kind = getattr(parameters.get(name), "kind", None)
-        if kind is inspect.Parameter.VAR_KEYWORD or name in kwargs:
-            continue
-        positional.append((name, value))
-    for name, value in (*positional, *kwargs.items()):
-        replaced(value, lambda leaf, name=name: names.append(name) if _is_array(leaf) else None)
+    for name, value in (*parameters, *kwargs.items()):
+        leaves: list[Any] = []
+        replaced(value, leaves.append)
+        names += [name for leaf in leaves if isinstance(leaf, (np.ndarray, np.generic, Tensor))]
     return names
-
-
-def _is_array(leaf: Any) -> bool:
-    return isinstance(leaf, (np.ndarray, np.generic, Tensor))
 
 
 def _report(program: Program, writer: Writer) -> Report:

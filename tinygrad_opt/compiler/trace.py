@@ -16,7 +16,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -117,7 +117,7 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
 
     def transpose(self, *axes: Any) -> Any:
         """The axes as one tuple or as several integers, reversed when there are none."""
-        return np.transpose(self, (axes[0] if len(axes) == 1 else axes) or None)  # type: ignore[call-overload]
+        return np.transpose(self, (axes[0] if len(axes) == 1 else axes) or None)
 
     def copy(self, order: str = "C") -> Tracer:
         """Itself: nothing changes it."""
@@ -138,7 +138,7 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
     def __float__(self) -> float:
         _refuse("float(), int() or item()", "would be the number of the first call for all calls: keep the array")
 
-    __int__ = __index__ = __complex__ = item = tolist = __contains__ = __float__  # type: ignore[assignment]
+    __int__ = __index__ = __complex__ = item = tolist = __contains__ = __float__
 
     def __array__(self, *_: Any, **__: Any) -> Any:
         _refuse(
@@ -153,7 +153,7 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
         _refuse("a copy", "would not be recorded: use x + 0")
 
 
-def _refuse(what: str, why: str) -> Any:
+def _refuse(what: str, why: str) -> NoReturn:
     raise CompileError(
         f"{what} of an array that is known only when the compiled function runs {why}, or leave this part "
         f"uncompiled\n{graph.users_line()}"
@@ -165,7 +165,7 @@ def _called_in_rules() -> bool:
     frame: Any = sys._getframe(2)
     while frame.f_code.co_filename.startswith(os.path.dirname(np.__file__)):
         frame = frame.f_back
-    return os.path.dirname(frame.f_code.co_filename) == RULES
+    return bool(os.path.dirname(frame.f_code.co_filename) == RULES)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -183,7 +183,7 @@ class Tracing:
         self.assigned: dict[int, tuple[Tensor, Any]] = {}  # Tensors whose data was assigned, with what they held
         self.modes: dict[Module, bool] = {}
         self.sources: list[Any] = []  # what each of the gradients belongs to: the number of an input, or a Tensor
-        legacy = np.random.get_bit_generator()
+        legacy = np.random.get_bit_generator()  # type: ignore[attr-defined]
         self.random = {bits: (bits.state, bits.state) for bits in (legacy, *(g.bit_generator for g in generators))}
 
     def input(self, name: str, array: Any) -> Tracer:
@@ -201,7 +201,8 @@ class Tracing:
         if function in CHEAPER and len(args) == 1:
             function, kwargs = CHEAPER[function], {"axis": None, **kwargs}
             kwargs = {name: value for name, value in kwargs.items() if name != "keepdims" or value}
-        call = Call(function, *replaced((args, kwargs), _value), self.backward)
+        inner, options = replaced((args, kwargs), _value)
+        call = Call(function, inner, options, self.backward)
         with self._drawing(args) if not call.pure else contextlib.nullcontext():
             result = function(*plain_args, **plain_kwargs)
         if result is None and not call.pure:
@@ -228,8 +229,9 @@ class Tracing:
     def _results(self, function: Function, result: Any, of: Value | None) -> Any:
         """The arrays of a result as Tracers; ``of`` is what they are the transpose of."""
         name = "{}_T" if of is not None else function.__name__.strip("_<>")
-        if isinstance(getattr(function, "__self__", None), np.ufunc):
-            name = {"add": "sum", "maximum": "max", "minimum": "min"}.get(function.__self__.__name__, name)
+        reduced = getattr(function, "__self__", None)
+        if isinstance(reduced, np.ufunc):
+            name = {"add": "sum", "maximum": "max", "minimum": "min"}.get(reduced.__name__, name)
 
         def traced(leaf: Any) -> Any:
             if not isinstance(leaf, (np.ndarray, np.generic)):
@@ -379,12 +381,12 @@ def watching(tracing: Tracing) -> Iterator[None]:
     """Watch what the function does to Tensors and modules; afterwards everything is as it was."""
     with _one_at_a_time:
         _now.append(tracing)
-        Tensor._data = property(_read_data, _write_data)
+        Tensor._data = property(_read_data, _write_data)  # type: ignore[misc]
         Module.training = property(_read_mode, _write_mode)  # type: ignore[assignment]
         try:
             yield
         finally:
-            Tensor._data = _slot
+            Tensor._data = _slot  # type: ignore[misc]
             Module.training = True
             _now.pop()
             tracing.undo()
