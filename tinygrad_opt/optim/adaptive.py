@@ -205,9 +205,10 @@ class Adam(Optimizer):
         lr, (beta1, beta2), eps, (m, v) = group["lr"], group["betas"], group["eps"], state
         average(m, beta1, g)
         average(v, beta2, g * g)
-        v_hat = v / (1 - beta2**t)
-        step_size = lr / (1 - beta1**t)  # step_size * m is α m̂, one pass over the vector cheaper
-        theta -= step_size * m / root(v_hat, eps, group["eps_in_sqrt"])
+        # The divisors of m̂ and v̂ are numbers: taken out of the root, they save two passes over the vector.
+        inside, c = group["eps_in_sqrt"], math.sqrt(1 - beta2**t)  # √v̂ = √v / c
+        step_size = lr * c / (1 - beta1**t)
+        theta -= step_size * m / root(v, eps * c * c if inside else eps * c, inside)
 
 
 class AdamW(Adam):

@@ -24,7 +24,7 @@ from tinygrad_opt.tensor import Tensor
 Array = npt.NDArray[Any]
 Group = dict[str, Any]
 
-BLOCK = 131_072  # elements: float32 blocks of this size (half a megabyte each) stay in the third-level cache
+BLOCK = 32_768  # elements: so many of θ, g, the state and what an update computes on the way stay in the second-level cache
 
 
 class Vector:
@@ -40,6 +40,7 @@ class Vector:
         ends = np.cumsum([p.size for p in parameters]).tolist()
         self.slices = [slice(end - p.size, end) for p, end in zip(parameters, ends, strict=True)]
         self.views: list[Array] = [self.theta[s].reshape(p.shape) for s, p in zip(self.slices, parameters, strict=True)]
+        self.places = [self.g[s].reshape(p.shape) for s, p in zip(self.slices, parameters, strict=True)]
         self.span = graph.watch(self.theta)
         self._blocks: tuple[Any, list[list[Array]]] = (None, [])  # the last result of `blocks`, and what it was for
         for p, view in zip(parameters, self.views, strict=True):
@@ -66,25 +67,25 @@ class Vector:
         Parameters side by side with gradients and the same t form one stretch: nearly always, that is all of θ.
         """
         steps = self.steps
-        grads: list[Any] = []
-        for p, view in zip(self.parameters, self.views, strict=True):
+        found = []  # for each parameter, whether it has a gradient
+        for p, view, place in zip(self.parameters, self.views, self.places, strict=True):
             if p._data is not view:
                 self._gather_moved()
             leaf = p._node
-            grads.append(None if leaf is None else leaf.grad)
-        arrays = [grad._data for grad in grads if grad is not None]
-        if len(arrays) == len(grads) == steps.count(steps[0]):
-            np.concatenate(arrays, axis=None, out=self.g)
+            grad = None if leaf is None else leaf.grad
+            found.append(grad is not None)
+            if grad is not None:
+                place[...] = grad._data
+        if False not in found and len(steps) == steps.count(steps[0]):
             graph.note_changes([self.span])
             self.steps = [steps[0] + 1] * len(steps)
             return [(slice(0, self.theta.size), steps[0] + 1)]
         runs = []
-        kinds = [None if grad is None else t for grad, t in zip(grads, steps, strict=True)]
-        for t, members in itertools.groupby(range(len(grads)), kinds.__getitem__):
+        kinds = [t if there else None for there, t in zip(found, steps, strict=True)]
+        for t, members in itertools.groupby(range(len(found)), kinds.__getitem__):
             if t is not None:
                 run = list(members)
                 for i in run:
-                    self.g[self.slices[i]] = grads[i]._data.ravel()
                     steps[i] = t + 1
                 runs.append((slice(self.slices[run[0]].start, self.slices[run[-1]].stop), t + 1))
                 graph.note_changes([graph.watch(self.theta[runs[-1][0]])])
