@@ -12,6 +12,7 @@ import keyword
 import linecache
 import math
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -107,6 +108,8 @@ class Memory:
             return function.nout == 1
         if function is np.dot:
             return bool(value.order == "C")
+        if function is np.concatenate and "dtype" in call.kwargs:
+            return False
         return function in WRITTEN_INTO or isinstance(getattr(function, "__self__", None), np.ufunc)
 
     def _in_place(self, call: Call, number: int, holds: dict[int, Value], kind: Any) -> int | None:
@@ -192,7 +195,7 @@ class Writer:
             return f"({items},)" if len(operand) == 1 else f"({items})"
         if isinstance(operand, slice):
             return f"slice({operand.start}, {operand.stop}, {operand.step})"
-        if operand is None or operand is Ellipsis or isinstance(operand, (bool, int, float, str)):
+        if operand is None or operand is Ellipsis or type(operand) in (bool, int, float, str):
             return "..." if operand is Ellipsis else repr(operand)
         if isinstance(operand, np.generic):
             return repr(operand) if np.isfinite(operand) else self._constant("constant", operand)
@@ -256,7 +259,7 @@ class Writer:
         function, args = call.function, call.args
         if args and isinstance(args[0], (Value, np.ndarray)):
             x = self.text(args[0])
-            if function in SPELLED_AS_RESHAPE and call.kwargs.get("order", "C") == "C" and "F" not in args:
+            if function in SPELLED_AS_RESHAPE and is_plain(call):
                 return f"{x}.reshape({self.text(call.result.shape)})"
             if function is np.transpose:
                 axes = args[1] if len(args) > 1 else call.kwargs.get("axes")
@@ -366,8 +369,15 @@ SPELLED = {*SPELLED_AS_RESHAPE, *METHODS, np.transpose, shaping.getitem}
 
 def identifier(name: str) -> str:
     """A name for the code: ``0.weight`` becomes ``layer0_weight``."""
-    name = re.sub(r"\W+", "_", name).strip("_") or "x"
-    return f"layer{name}" if name[0].isdigit() else name
+    name = re.sub(r"\W+", "_", unicodedata.normalize("NFKC", name)).strip("_")
+    name = f"layer{name}" if name[:1].isdigit() else name
+    return name if name.isidentifier() else "x"
+
+
+def is_plain(call: Call) -> bool:
+    """Whether a call that changes the shape keeps the order of the elements, and copies only where it must."""
+    orders = [*(arg for arg in call.args if isinstance(arg, str)), call.kwargs.get("order", "C")]
+    return set(orders) == {"C"} and not call.kwargs.get("copy")
 
 
 def is_basic(index: Any) -> bool:

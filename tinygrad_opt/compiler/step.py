@@ -21,9 +21,11 @@ from tinygrad_opt import graph, tensor
 from tinygrad_opt.compiler.passes import simplify
 from tinygrad_opt.compiler.program import Program, replaced
 from tinygrad_opt.compiler.source import Writer
-from tinygrad_opt.compiler.trace import Tracer, is_tracing, trace
+from tinygrad_opt.compiler.trace import HookedError, Tracer, Tracing, is_tracing, trace
 from tinygrad_opt.errors import CompileError, GraphError
 from tinygrad_opt.graph import Node, mode, record
+from tinygrad_opt.nn import module as nn_module
+from tinygrad_opt.nn.module import Module
 from tinygrad_opt.rules.shaping import Bundle, unpack
 from tinygrad_opt.tensor import NO_OPTIONS, Tensor, _wrap, apply
 
@@ -31,6 +33,7 @@ Function = Callable[..., Any]
 Frame = tuple[Callable[..., Any], Callable[..., Any]]  # the generated forward and backward, with memory of their own
 
 MOST_PROGRAMS = 8  # that a compiled function keeps; the one that was not used for longest goes first
+MOST_FRAMES = 4  # that wait to be used again
 MOST_SURPRISES = 8  # how often a variable may change before we say that this is slow
 SIMPLE = (int, float, bool, str, type(None))  # compared by value
 _ndarray = np.ndarray
@@ -104,7 +107,7 @@ class CompiledFunction:
         enabled, anomaly = mode.now
         if anomaly or is_tracing():
             return self.function(*args, **kwargs)
-        key: list[Any] = [enabled, tensor._default_dtype]
+        key: list[Any] = [enabled, tensor._default_dtype, nn_module.hook_changes]
         arrays: list[Any] = []
         parents: list[Node | None] = []
         for arg in args:
@@ -115,6 +118,7 @@ class CompiledFunction:
             else:
                 _look(arg, key, arrays, parents)
         if kwargs:
+            key.append("by keyword")
             _look(kwargs, key, arrays, parents)
         for compiled in self._programs:
             if compiled.key == key and compiled.fits():
@@ -123,11 +127,16 @@ class CompiledFunction:
             compiled = self._compile(args, kwargs, key)
         if compiled is not self._programs[0]:
             self._to_front(compiled)
+        if compiled.hooked:
+            return self.function(*args, **kwargs)
         return compiled.run(arrays, parents)
 
     def __get__(self, owner: Any, kind: Any = None) -> Any:
         """A compiled method: the owner is its first argument."""
-        return self if owner is None else functools.partial(self, owner)
+        return self if owner is None else types.MethodType(self, owner)
+
+    def __reduce__(self) -> Any:
+        return compile, (self.function,)
 
     @property
     def source(self) -> str:
@@ -188,7 +197,7 @@ def _look(tree: Any, key: list[Any], arrays: list[Any], parents: list[Any]) -> N
         for item in tree.values():
             _look(item, key, arrays, parents)
     elif isinstance(tree, (*SIMPLE, type, np.dtype)):
-        key += type(tree), tree
+        key += type(tree), repr(tree) if isinstance(tree, float) else tree  # 0.0 == -0.0, and nan != nan
     elif hasattr(tree, "__array__"):
         raise CompileError(f"a compiled function takes arrays and Tensors; got a {type(tree).__name__}: np.asarray(x)")
     else:
@@ -226,11 +235,21 @@ class _Binding(NamedTuple):
 class _Compiled:
     """A traced function: the program as code, and what has to be as it was for the code to be right."""
 
+    hooked = False  # whether modules with hooks are called, and so the function itself
+    binding = _Binding([], (), (), [], [])
+
     def __init__(self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any], key: list[Any]) -> None:
         self.key = key
+        self.bound: list[tuple[Value, Tensor]] = []
         self.outside = list(_variables(function))  # name, how to read it, what it was
-        generators = [value for _, _, value in self.outside if isinstance(value, np.random.Generator)]
-        tracing, result = trace(function, (args, kwargs), _argument_names(function, args, kwargs), generators)
+        generators, modules = _met([function, args, kwargs])
+        before = [(module, dict(vars(module))) for module in modules]
+        try:
+            tracing, result = trace(function, (args, kwargs), _argument_names(function, args, kwargs), generators)
+        except HookedError:
+            self.hooked = True
+            return
+        _check_attributes(before)
         for module, training in tracing.modes.items():
             name = f"the mode of {type(module).__name__}"
             self.outside.append((name, functools.partial(getattr, module, "training"), training))
@@ -249,17 +268,17 @@ class _Compiled:
         used = (x for call in program.calls if call.backward for x in call.operands)
         roots = set().union(*(writer.memory.roots[x] for x in used))
         self.read = [value in roots for value in program.bound]
-        self._note_results(result)
+        self._note_results(tracing, result)
         self.binding = self._bind()
 
-    def _note_results(self, result: Any) -> None:
+    def _note_results(self, tracing: Tracing, result: Any) -> None:
         """How the outputs are given back: as arrays, Tensors, and Tensors with a gradient, nested as they were."""
         self.kinds: list[str] = []
 
         def note(leaf: Any) -> Any:
-            if not isinstance(leaf._data if isinstance(leaf, Tensor) else leaf, Tracer):
+            if not tracing.makes(leaf):
                 return leaf
-            kind = "array" if isinstance(leaf, Tracer) else "constant" if leaf._node is None else "differentiable"
+            kind = "array" if not isinstance(leaf, Tensor) else "constant" if leaf._node is None else "differentiable"
             self.kinds.append(kind)
             return _Place(len(self.kinds) - 1)
 
@@ -373,6 +392,48 @@ def _content(cell: types.CellType) -> Any:
         return None
 
 
+def _met(things: list[Any]) -> tuple[list[np.random.Generator], list[Module]]:
+    """The random generators and modules that can be reached from a function and its arguments."""
+    generators: list[np.random.Generator] = []
+    modules: list[Module] = []
+    seen: dict[int, Any] = {}
+    waiting = things
+    while waiting and len(seen) < 10_000:
+        thing = waiting.pop()
+        if id(thing) in seen:
+            continue
+        seen[id(thing)] = thing
+        if isinstance(thing, np.random.Generator):
+            generators.append(thing)
+        elif isinstance(thing, (list, tuple)):
+            waiting += thing[:1000]
+        elif isinstance(thing, dict):
+            waiting += list(thing.values())[:1000]
+        elif isinstance(thing, functools.partial):
+            waiting += [thing.func, thing.args, thing.keywords]
+        elif isinstance(thing, types.MethodType):
+            waiting += [thing.__self__, thing.__func__]
+        elif isinstance(thing, types.FunctionType):
+            waiting += [value for *_, value in _variables(thing)] + [thing.__defaults__, thing.__kwdefaults__]
+        elif not isinstance(thing, (type, types.ModuleType, Tensor)) and hasattr(thing, "__dict__"):
+            modules += [thing] if isinstance(thing, Module) else []
+            waiting += vars(thing).values()
+    return generators, modules
+
+
+def _check_attributes(before: list[tuple[Module, dict[str, Any]]]) -> None:
+    """Raise where the function has left something of the traced run in a module, which is as before then."""
+    for module, attributes in before:
+        for name, value in vars(module).items():
+            if isinstance(value._data if isinstance(value, Tensor) else value, Tracer):
+                vars(module).clear()
+                vars(module).update(attributes)
+                raise CompileError(
+                    f"the function sets {type(module).__name__}.{name}, which would keep its first value: return it "
+                    "with the result"
+                )
+
+
 def _names(code: types.CodeType) -> Iterator[str]:
     yield from code.co_names
     for constant in code.co_consts:
@@ -480,7 +541,8 @@ class _Run:
         return self.frame[1](g, *self.saved)  # type: ignore[no-any-return]
 
     def __del__(self) -> None:
-        self.frames.append(self.frame)
+        if len(self.frames) < MOST_FRAMES:
+            self.frames.append(self.frame)
 
 
 _new = object.__new__

@@ -5,13 +5,14 @@ do otherwise: so the function, the layers, the backward walk of ``graph.py`` and
 are. A Tracer also has a sample, the array itself in this one run, which tells the shape and dtype of every result.
 
 While a function is traced, three attributes are watched in its thread: what a Tensor holds (a Tracer for every Tensor
-that was there before), what is assigned to it, and whether a module is in training mode.
+that was there before, and what is assigned to it), whether a module is in training mode, and whether it has hooks.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import os
 import sys
 import threading
@@ -29,6 +30,7 @@ from tinygrad_opt.rules import elementwise, shaping
 from tinygrad_opt.rules.registry import name_of
 from tinygrad_opt.tensor import Tensor, _wrap
 
+SIMPLE = (int, float, bool, str, type(None), np.generic)  # what never changes
 RULES = os.path.dirname(shaping.__file__)
 
 # Questions about shapes and dtypes are answered while tracing.
@@ -180,11 +182,13 @@ class Tracing:
         self.backward = False
         self.captured: dict[int, tuple[Tensor, Any, Tracer, Any]] = {}  # by id: Tensor, array, Tracer, its grad
         self.made: dict[int, Tensor] = {}  # Tensors made in this run
+        self.given: set[int] = set()  # those of them that stand for arguments
         self.assigned: dict[int, tuple[Tensor, Any]] = {}  # Tensors whose data was assigned, with what they held
         self.modes: dict[Module, bool] = {}
         self.sources: list[Any] = []  # what each of the gradients belongs to: the number of an input, or a Tensor
         legacy = np.random.get_bit_generator()  # type: ignore[attr-defined]
         self.random = {bits: (bits.state, bits.state) for bits in (legacy, *(g.bit_generator for g in generators))}
+        self.pythons = _python_random().getstate()
 
     def input(self, name: str, array: Any) -> Tracer:
         """A Tracer for an array that is given when the program runs."""
@@ -255,12 +259,12 @@ class Tracing:
 
     def check_draws(self) -> None:
         """Raise where random numbers were drawn that the program would not draw again."""
-        for bits, (_, expected) in self.random.items():
-            if not rng._equal(bits.state, expected):
-                _refuse(
-                    "a random number, drawn with NumPy in the function,",
-                    "would be the same for all calls: draw it outside and pass it as an argument",
-                )
+        strange = not all(rng._equal(bits.state, expected) for bits, (_, expected) in self.random.items())
+        if strange or _python_random().getstate() != self.pythons:
+            _refuse(
+                "a random number, drawn in the function,",
+                "would be the same for all calls: draw it outside and pass it as an argument",
+            )
 
     # What is watched --------------------------------------------------------------------------------------------------
 
@@ -285,13 +289,18 @@ class Tracing:
         """The function makes a Tensor, or assigns to the ``data`` of one."""
         if old is None:
             self.made[id(tensor)] = tensor
-        elif id(tensor) not in self.made:
+        elif id(tensor) in self.given or id(tensor) not in self.made:
             self.assigned.setdefault(id(tensor), (tensor, old))
-            if tensor._node is not None or not isinstance(new, Tracer) or new.shape != old.shape:
+            if (
+                id(tensor) in self.given
+                or tensor._node is not None
+                or not isinstance(new, Tracer)
+                or new.shape != old.shape
+            ):
                 raise CompileError(
                     f"the function assigns to the data of {tensor._name or 'a Tensor'}, of shape {old.shape}: a "
-                    "compiled function may do so when no gradient is wanted of it, with a new array of that shape "
-                    f"that is computed anew at each call\n{graph.users_line()}"
+                    "compiled function may do so when it is no argument and no gradient is wanted of it, with a new array of "
+                    f"that shape that is computed anew at each call\n{graph.users_line()}"
                 )
 
     def undo(self) -> None:
@@ -300,6 +309,7 @@ class Tracing:
             _slot.__set__(tensor, array)
         for bits, (start, _) in self.random.items():
             bits.state = start
+        _python_random().setstate(self.pythons)
 
     def check_leaves(self) -> None:
         """Raise where the function itself called backward(); the gradients from before are back then."""
@@ -311,6 +321,24 @@ class Tracing:
                 "the function changes gradients: compile what computes the loss, and call backward() on its result: "
                 "step = tg.compile(loss_fn); loss = step(x, y); loss.backward()"
             )
+
+    # The result ------------------------------------------------------------------------------------------------------
+
+    def makes(self, leaf: Any) -> bool:
+        """Whether a part of the result is made anew at each call: all but numbers, and Tensors that were there."""
+        return isinstance(leaf, (Tracer, np.ndarray)) or (isinstance(leaf, Tensor) and id(leaf) in self.made)
+
+    def outputs(self, result: Any) -> list[Any]:
+        """The arrays and Tensors of a result that the program computes."""
+        leaves: list[Any] = []
+        replaced(result, leaves.append)
+        for leaf in leaves:
+            if not isinstance(leaf, (Tracer, np.ndarray, Tensor, *SIMPLE)):
+                raise CompileError(
+                    "a compiled function returns arrays, Tensors and numbers, in lists, tuples and dicts; this one "
+                    f"returns a {type(leaf).__name__}"
+                )
+        return [leaf for leaf in leaves if self.makes(leaf)]
 
     # The way back -----------------------------------------------------------------------------------------------------
 
@@ -338,6 +366,15 @@ class Tracing:
         """Name a result after what it is the gradient of."""
         if isinstance(gradient, Tracer) and gradient.value not in self.program.known:
             gradient.value.name, gradient.value.of = "d_{}", value
+
+
+def _python_random() -> Any:
+    """Python's own random numbers; they take a while to import."""
+    return importlib.import_module("random")
+
+
+class HookedError(Exception):
+    """A module with hooks is called: they want to see what happens in every call, so nothing is compiled."""
 
 
 _slot: Any = Tensor.__dict__["_data"]
@@ -372,6 +409,17 @@ def _read_mode(module: Module) -> bool:
     return mode
 
 
+def _read_hooks(module: Module) -> Any:
+    hooks = vars(module).get("_hooks")
+    if hooks is not None and (hooks.before or hooks.after) and is_tracing():
+        raise HookedError
+    return hooks
+
+
+def _write_hooks(module: Module, hooks: Any) -> None:
+    vars(module)["_hooks"] = hooks
+
+
 def _write_mode(module: Module, mode: bool) -> None:
     vars(module)["training"] = mode
 
@@ -383,11 +431,12 @@ def watching(tracing: Tracing) -> Iterator[None]:
         _now.append(tracing)
         Tensor._data = property(_read_data, _write_data)  # type: ignore[misc]
         Module.training = property(_read_mode, _write_mode)  # type: ignore[assignment]
+        Module._hooks = property(_read_hooks, _write_hooks)  # type: ignore[assignment]
         try:
             yield
         finally:
             Tensor._data = _slot  # type: ignore[misc]
-            Module.training = True
+            Module.training, Module._hooks = True, None
             _now.pop()
             tracing.undo()
 
@@ -411,20 +460,21 @@ def trace(
         if not isinstance(leaf, Tensor):
             return tracer
         tensor = _wrap(tracer, None).requires_grad_(leaf._node is not None)
+        tracing.given.add(id(tensor))
         if tensor._node is not None:
             sources[tensor._node] = len(program.inputs) - 1
         return tensor
 
-    with watching(tracing):
+    with watching(tracing), np.errstate(all="ignore"):  # the run of the program will warn
         inner, options = replaced(args, given)
         result = function(*inner, **options)
         tracing.check_draws()
-        outputs = _outputs(result)
+        outputs = tracing.outputs(result)
         program.updates = [_value(_slot.__get__(tensor)) for tensor, _ in tracing.assigned.values()]
         nodes = [y._node for y in outputs if isinstance(y, Tensor) and y._node is not None]
         sources |= {tensor._node: tensor for tensor, *_ in tracing.captured.values() if tensor._node is not None}
         leaves = [leaf for leaf in tracing.prepare(nodes) if leaf in sources]
-        seeds = [tracing.input("g", node.out.sample) for node in nodes]
+        seeds = [tracing.input("g", np.zeros_like(node.out.sample)) for node in nodes]
         tracing.backward = True
         grads = graph.backpropagate(zip(nodes, seeds, strict=True), inputs=leaves) if leaves else {}
         program.outputs = [_value(y._data if isinstance(y, Tensor) else y) for y in outputs]
@@ -436,18 +486,6 @@ def trace(
     program.gradients = [_value(grads[leaf]) for leaf in leaves]
     tracing.sources = [sources[leaf] for leaf in leaves]
     return tracing, result
-
-
-def _outputs(result: Any) -> list[Any]:
-    """The arrays and Tensors of a result that the program computes."""
-    found: list[Any] = []
-
-    def look(leaf: Any) -> None:
-        if isinstance(leaf, Tracer) or (isinstance(leaf, Tensor) and isinstance(_slot.__get__(leaf), Tracer)):
-            found.append(leaf)
-
-    replaced(result, look)
-    return found
 
 
 class _Careful:

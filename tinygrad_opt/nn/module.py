@@ -67,6 +67,14 @@ class Buffer(Tensor):
 Hook = Callable[..., Any]
 
 
+hook_changes = 0  # how often a hook was registered or removed, anywhere: `compile` looks at it
+
+
+def _note_change() -> None:
+    global hook_changes
+    hook_changes += 1
+
+
 class HookHandle:
     """What `Module.register_forward_hook` returns: ``remove()`` takes the hook away, and so does a ``with`` block."""
 
@@ -75,10 +83,12 @@ class HookHandle:
             raise TypeError(f"a hook is a function of the module, its arguments and its result; got {hook!r}")
         self._hooks = hooks
         hooks[self] = hook
+        _note_change()
 
     def remove(self) -> None:
         """Take the hook away; a second time does nothing."""
         self._hooks.pop(self, None)
+        _note_change()
 
     def __enter__(self) -> Self:
         return self
