@@ -19,7 +19,7 @@ import numpy as np
 
 from tinygrad_opt import graph, tensor
 from tinygrad_opt.compiler.passes import simplify
-from tinygrad_opt.compiler.program import Program, replaced
+from tinygrad_opt.compiler.program import Program, Value, replaced
 from tinygrad_opt.compiler.source import Writer
 from tinygrad_opt.compiler.trace import HookedError, Tracer, Tracing, is_tracing, trace
 from tinygrad_opt.errors import CompileError, GraphError

@@ -299,8 +299,8 @@ class Tracing:
             ):
                 raise CompileError(
                     f"the function assigns to the data of {tensor._name or 'a Tensor'}, of shape {old.shape}: a "
-                    "compiled function may do so when it is no argument and no gradient is wanted of it, with a new array of "
-                    f"that shape that is computed anew at each call\n{graph.users_line()}"
+                    "compiled function may do so when that is no argument, no gradient is wanted of it, and the new "
+                    f"array has that shape and is computed anew at each call\n{graph.users_line()}"
                 )
 
     def undo(self) -> None:
