@@ -109,17 +109,16 @@ class CompiledFunction:
             return self.function(*args, **kwargs)
         key: list[Any] = [enabled, tensor._default_dtype, nn_module.hook_changes]
         arrays: list[Any] = []
-        parents: list[Node | None] = []
+        nodes: dict[int, Node | None] = {}
         for arg in args:
             if arg.__class__ is _ndarray:
                 arrays.append(arg)
-                parents.append(None)
                 key += arg.shape, arg.dtype
             else:
-                _look(arg, key, arrays, parents)
+                _look(arg, key, arrays, nodes)
         if kwargs:
             key.append("by keyword")
-            _look(kwargs, key, arrays, parents)
+            _look(kwargs, key, arrays, nodes)
         for compiled in self._programs:
             if compiled.key == key and compiled.fits():
                 break
@@ -129,7 +128,7 @@ class CompiledFunction:
             self._to_front(compiled)
         if compiled.hooked:
             return self.function(*args, **kwargs)
-        return compiled.run(arrays, parents)
+        return compiled.run(arrays, nodes)
 
     def __get__(self, owner: Any, kind: Any = None) -> Any:
         """A compiled method: the owner is its first argument."""
@@ -178,24 +177,23 @@ class CompiledFunction:
         return f"tinygrad_opt.compile({self.function!r})"
 
 
-def _look(tree: Any, key: list[Any], arrays: list[Any], parents: list[Any]) -> None:
-    """Sort an argument: its kind goes to the key, its arrays and the nodes of its Tensors to the lists."""
+def _look(tree: Any, key: list[Any], arrays: list[Any], nodes: dict[int, Any]) -> None:
+    """Sort an argument: its kind goes to the key, its arrays and the nodes of its Tensors to where they belong."""
     if isinstance(tree, Tensor):
+        nodes[len(arrays)] = tree._node
         arrays.append(tree._data)
-        parents.append(tree._node)
         key += Tensor, tree._data.shape, tree._data.dtype, tree._node is None
     elif isinstance(tree, (np.ndarray, np.generic)):
         arrays.append(tree)
-        parents.append(None)
         key += tree.shape, tree.dtype
     elif isinstance(tree, (list, tuple)):
         key += type(tree), len(tree)
         for item in tree:
-            _look(item, key, arrays, parents)
+            _look(item, key, arrays, nodes)
     elif isinstance(tree, dict):
         key += dict, *tree
         for item in tree.values():
-            _look(item, key, arrays, parents)
+            _look(item, key, arrays, nodes)
     elif isinstance(tree, (*SIMPLE, type, np.dtype)):
         key += type(tree), repr(tree) if isinstance(tree, float) else tree  # 0.0 == -0.0, and nan != nan
     elif hasattr(tree, "__array__"):
@@ -316,7 +314,7 @@ class _Compiled:
                 break
         return True
 
-    def run(self, arrays: list[Any], nodes: list[Any]) -> Any:
+    def run(self, arrays: list[Any], nodes: dict[int, Any]) -> Any:
         """One call."""
         binding, operation = self.binding, self.operation
         for t in self.state:
@@ -569,7 +567,8 @@ class Result(Tensor):
         ):
             super().backward(gradient, retain_graph, create_graph)
             return
-        gradients = node.values[2].gradients(self._data.dtype.type(1))
+        run = node.values[2]
+        gradients = run.frame[1](self._data.dtype.type(1), *run.saved)
         for leaf, g in zip(node.parents[3:], gradients, strict=True):
             if leaf.grad is not None:  # type: ignore[union-attr]
                 g = leaf.grad._data + g  # type: ignore[union-attr]

@@ -24,9 +24,7 @@ from tinygrad_opt.tensor import Tensor
 Array = npt.NDArray[Any]
 Group = dict[str, Any]
 
-BLOCK = (
-    32_768  # elements: so many of θ, g, the state and what an update computes on the way stay in the second-level cache
-)
+BLOCK = 32_768  # elements: so many of θ, g, the state and what an update computes stay in the second-level cache
 
 
 class Vector:

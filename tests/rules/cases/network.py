@@ -1,6 +1,7 @@
 """Cases of the rules in `rules/network.py`."""
 
 import functools
+import math
 
 import numpy as np
 
@@ -44,6 +45,9 @@ for reduction in ("mean", "sum", "none"):
         onehot = np.equal(classes[..., None], np.arange(3))
         call = functools.partial(lambda hot, how, x: network.softmax_log_loss(x, hot, reduction=how), onehot, reduction)
         case(network.softmax_log_loss, f"{shape} {reduction}", call, shape)
+for shape in [(3, 4), (2, 2, 3), (4,), (0, 3)]:
+    chosen = np.arange(shape[-1]) == np.arange(math.prod(shape[:-1])).reshape(*shape[:-1], 1) % shape[-1]
+    case(network.pick, f"{shape}", lambda x, mask=chosen: network.pick(x, mask), shape)
 variants(network.logsumexp, (2, 3, 2), (), (0,), (-1, True), {"axis": (0, 2)}, {"keepdims": True})
 variants(network.logsumexp, (), ())
 variants(network.logsumexp, (0, 3), (1,), ((0, 1),))
