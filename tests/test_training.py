@@ -334,6 +334,91 @@ def test_a_line_search_cannot_be_clipped():
         tg.fit(model, F.cross_entropy, optimizer, [(X, CLASSES)], 1, progress=False, clip_norm=1.0)
 
 
+class Regularised(nn.Module):
+    """A model with everything that is not the same in every call: a mode, random numbers, buffers."""
+
+    def __init__(self):
+        generator = np.random.default_rng(3)
+        self.layers = nn.Sequential(
+            nn.Linear(2, 8, generator=generator), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, 2)
+        )
+        self.calls = 0
+
+    def forward(self, x):
+        self.calls += 1  # Python code, which runs once for every program
+        return self.layers(x)
+
+
+def trained(compile, make_optimizer=optim.Adam, **options):
+    """The model and the columns of the history, without the seconds."""
+    tg.manual_seed(0)
+    model = Regularised()
+    loader = tg.DataLoader(X, CLASSES, batch_size=7, shuffle=True)
+    history = tg.fit(
+        model,
+        F.cross_entropy,
+        make_optimizer(model.parameters()),
+        loader,
+        3,
+        VALIDATION,
+        {"accuracy": tg.accuracy},
+        progress=False,
+        compile=compile,
+        **options,
+    )
+    return model, {name: values for name, values in history.columns.items() if name != "seconds"}
+
+
+def searching(parameters):
+    return optim.GradientDescent(parameters, line_search=optim.ArmijoGoldstein())
+
+
+@pytest.mark.parametrize(
+    ("make_optimizer", "options"),
+    [
+        (optim.Adam, {}),
+        (optim.Adam, {"clip_norm": 0.1}),
+        (optim.Adam, {"clip_value": 0.01}),
+        (searching, {}),
+    ],
+    ids=["plain", "clip_norm", "clip_value", "line search"],
+)
+def test_compiled_training_is_the_same_training(make_optimizer, options):
+    """Batches of 7 and a last one of 2: each is compiled once, and again without a graph for a line search."""
+    plain, expected = trained(False, make_optimizer, **options)
+    model, columns = trained(True, make_optimizer, **options)
+    assert columns.keys() == expected.keys()
+    for name in columns:
+        np.testing.assert_allclose(columns[name], expected[name], rtol=1e-9)
+    for key, value in plain.state_dict().items():
+        np.testing.assert_allclose(model.state_dict()[key], value, rtol=1e-7, atol=1e-12)
+    programs = 4 if make_optimizer is searching else 2
+    assert model.calls == programs + 3, "three are the validation's"
+    assert plain.calls >= 15 + 3
+
+
+def test_a_compiled_line_search_cannot_have_second_derivatives():
+    model = classifier()
+    optimizer = optim.GradientDescent(model.parameters(), line_search=optim.ArmijoFullRelaxation())
+    before = model[0].weight.data.copy()
+    with pytest.raises(ValueError, match=r"ArmijoFullRelaxation needs second derivatives.*fit without compile"):
+        tg.fit(model, F.cross_entropy, optimizer, [(X, CLASSES)], 1, progress=False, compile=True)
+    np.testing.assert_array_equal(model[0].weight.data, before)
+    assert tg.fit(model, F.cross_entropy, optimizer, [(X, CLASSES)], 1, progress=False).epochs == 1
+
+
+def test_what_cannot_be_compiled_says_so_and_leaves_the_model_as_it_is():
+    def loss_fn(prediction, target):
+        loss = F.cross_entropy(prediction, target)
+        return loss if loss > 1 else 2 * loss
+
+    model = classifier()
+    before = model[0].weight.data.copy()
+    with pytest.raises(tg.CompileError, match=r"(?s)would be decided once for all calls.*loss > 1"):
+        train(model, loss_fn, compile=True)
+    np.testing.assert_array_equal(model[0].weight.data, before)
+
+
 @pytest.mark.parametrize(
     ("options", "text"),
     [

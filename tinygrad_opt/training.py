@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_opt.compiler import compile as compiled
 from tinygrad_opt.errors import ShapeError, StateDictError
 from tinygrad_opt.graph import no_grad
 from tinygrad_opt.nn.module import Module
@@ -19,6 +20,7 @@ from tinygrad_opt.tensor import Tensor
 
 Metric = Callable[[Any, Any], Any]
 Closure = Callable[[], Tensor]
+Predictor = Callable[[Any, Any], tuple[Tensor, Any]]
 
 
 class History:
@@ -217,6 +219,7 @@ def fit(
     early_stopping: EarlyStopping | None = None,
     callbacks: Callable[[History], Any] | Iterable[Callable[[History], Any]] = (),
     history: History | None = None,
+    compile: bool = False,
 ) -> History:
     """Train ``model`` for a number of passes over ``loader``, and return what happened as a `History`.
 
@@ -231,12 +234,16 @@ def fit(
     called with it; the training ends when one returns True. ``history`` is one to continue, of a run that is resumed;
     ``epochs`` counts the further ones.
 
+    With ``compile``, prediction and loss of a batch are computed by compiled code (`tinygrad_opt.compile`): the numbers
+    are the same, sooner, where the model and ``loss_fn`` can be compiled. All that they look at besides the batch,
+    parameters, buffers and modes, such as a layer's ``p`` or a variable in ``loss_fn``, is taken to stay what it is.
+
     Ctrl-C stops the training: the model stays usable, and the History has the completed epochs. Afterwards the model is
     in training mode: call ``model.eval()`` before using it, where `Dropout` or batch normalisation is in it.
 
     Raises ValueError for ``epochs`` below 1, a loader without batches or one that can be gone through only once,
-    ``early_stopping`` that looks at a number that there is not, or clipping with a line search; TypeError for a pair of
-    arrays in the place of the loader.
+    ``early_stopping`` that looks at a number that there is not, clipping with a line search, or ``compile`` with one
+    that needs second derivatives; TypeError for a pair of arrays in the place of the loader.
 
     >>> import numpy as np, tinygrad_opt as tg
     >>> from tinygrad_opt import nn, optim
@@ -252,6 +259,7 @@ def fit(
     _check_kinds(scheduler, early_stopping, callbacks)
     _check(epochs, loader, metrics or {}, validation, early_stopping)
     take_step = _stepper(optimizer, clip_norm, clip_value)
+    predict = _predictor(model, loss_fn, optimizer, compile)
     history = History() if history is None else history
     reporter = _Progress(epochs, progress)
     try:
@@ -263,10 +271,10 @@ def fit(
                 before: list[Any] = []  # the prediction before the step; a line search makes others after it
 
                 def closure(x: Any = x, y: Any = y, before: list[Any] = before) -> Tensor:
-                    prediction = model(x)
+                    loss, prediction = predict(x, y)
                     if not before:
                         before.append(prediction)
-                    return loss_fn(prediction, y)
+                    return loss
 
                 loss = take_step(closure)
                 totals.add(before[0], y, loss)
@@ -345,6 +353,22 @@ def _stepper(optimizer: Optimizer, clip_norm: float | None, clip_value: float | 
         return loss
 
     return step
+
+
+def _predictor(model: Module, loss_fn: Any, optimizer: Optimizer, compile: bool) -> Predictor:
+    """The function of a batch that computes the loss and the prediction, which is detached, for metrics."""
+
+    def predict(x: Any, y: Any) -> tuple[Tensor, Any]:
+        prediction = model(x)
+        return loss_fn(prediction, y), prediction.detach() if isinstance(prediction, Tensor) else prediction
+
+    search = getattr(optimizer, "line_search", None)
+    if compile and search is not None and search.needs_curvature:
+        raise ValueError(
+            f"{type(search).__name__} needs second derivatives, which compiled code does not give: use fit without "
+            "compile, or ArmijoGoldstein"
+        )
+    return compiled(predict) if compile else predict
 
 
 def _advance(scheduler: LRScheduler, row: Mapping[str, float]) -> None:
