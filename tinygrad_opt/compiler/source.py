@@ -13,6 +13,7 @@ import linecache
 import math
 import re
 import unicodedata
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -153,7 +154,7 @@ class Writer:
         values += [value for call in calls for value in call.results]
         count = Counter((value.name, value.of) for value in values)
         for value in values:
-            stem = value.name.format(self.names.get(value.of, "x"))  # type: ignore[arg-type]
+            stem = value.name if value.of is None else value.name.format(self.names.get(value.of, "x"))
             several = count[value.name, value.of] > 1
             self.names[value] = self._fresh(identifier(stem), numbered=several)
 
@@ -269,7 +270,8 @@ class Writer:
             if function in METHODS and not call.kwargs:
                 inner = [*map(self.text, args[1:]), *([out] if out else [])]
                 return f"{x}.{METHODS[function]}({', '.join(inner)})"
-        if function in OPERATORS and isinstance(call.result, Value) and call.result.shape == () and not call.kwargs:
+        number = isinstance(call.result, Value) and call.result.shape == () and call.result.dtype.kind == "f"
+        if function in OPERATORS and number and not call.kwargs:
             return OPERATORS[function].format(*map(self.text, args))  # of numbers, a tenth of the time
         given = [*map(self.text, args), *(f"{name}={self.text(value)}" for name, value in call.kwargs.items())]
         if out:
@@ -352,7 +354,9 @@ class Writer:
         filename = f"<compiled: {self.title} #{id(self)}>"
         linecache.cache[filename] = len(source), None, source.splitlines(keepends=True), filename
         exec(compile(source, filename, "exec"), self.namespace)
-        return source, self.namespace["bind"]
+        bind = self.namespace["bind"]
+        weakref.finalize(bind, linecache.cache.pop, filename, None)
+        return source, bind
 
 
 SPELLED_AS_RESHAPE = {np.reshape, np.expand_dims, np.squeeze, np.ravel}

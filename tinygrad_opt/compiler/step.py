@@ -107,7 +107,7 @@ class CompiledFunction:
         enabled, anomaly = mode.now
         if anomaly or is_tracing():
             return self.function(*args, **kwargs)
-        key: list[Any] = [enabled, tensor._default_dtype, nn_module.hook_changes]
+        key: list[Any] = [enabled, tensor._default_dtype]
         arrays: list[Any] = []
         nodes: dict[int, Node | None] = {}
         for arg in args:
@@ -158,6 +158,9 @@ class CompiledFunction:
 
     def _compile(self, args: tuple[Any, ...], kwargs: dict[str, Any], key: list[Any]) -> _Compiled:
         with self._lock:
+            for other in self._programs:  # another thread may have been first
+                if other.key == key and other.fits():
+                    return other
             changed = {name for other in self._programs if other.key == key for name in other.changed()}
             for name in changed:
                 self._surprises[name] = self._surprises.get(name, 0) + 1
@@ -239,6 +242,7 @@ class _Compiled:
     def __init__(self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any], key: list[Any]) -> None:
         self.key = key
         self.bound: list[tuple[Value, Tensor]] = []
+        self.modes: dict[Module, bool] = {}
         self.outside = list(_variables(function))  # name, how to read it, what it was
         generators, modules = _met([function, args, kwargs])
         before = [(module, dict(vars(module))) for module in modules]
@@ -247,10 +251,12 @@ class _Compiled:
         except HookedError:
             self.hooked = True
             return
+        finally:
+            self.modules = [(module, _attributes(module)) for module in modules]
+            self.changes = nn_module.changes
         _check_attributes(before)
-        for module, training in tracing.modes.items():
-            name = f"the mode of {type(module).__name__}"
-            self.outside.append((name, functools.partial(getattr, module, "training"), training))
+        self.modules += [(module, _attributes(module)) for module in tracing.modes if module not in modules]
+        self.modes = tracing.modes
         program, self.sources = tracing.program, tracing.sources
         assigned = {value: t for value, t in program.bound.items() if id(t) in tracing.assigned}
         program.inputs += assigned
@@ -282,7 +288,8 @@ class _Compiled:
 
         self.template = replaced(result, note)
         differentiable = self.kinds.count("differentiable") if self.sources else 0
-        self.is_loss = differentiable == 1 and isinstance(self.template, _Place)
+        self.is_single = isinstance(self.template, _Place)
+        self.first = self.kinds.index("differentiable") if differentiable else 0
         self.operation = _Operation(self.sources, differentiable)
 
     def _bind(self) -> _Binding:
@@ -296,6 +303,9 @@ class _Compiled:
     def changed(self) -> list[str]:
         """What is not as it was, and cannot be taken up."""
         names = [name for name, read, value in self.outside if not _same(read(), value)]
+        for module, attributes in self.modules:
+            names += [f"{type(module).__name__}.{name}" for name in _changes(module, attributes)]
+        names += [f"{type(m).__name__}.training" for m, training in self.modes.items() if m.training is not training]
         for (value, t), (_, _, node) in zip(self.bound, self.binding.tensors, strict=True):
             if t._data.shape != value.shape or t._data.dtype != value.dtype or (t._node is None) is not (node is None):
                 names.append(f"{value.name} (shape, dtype or requires_grad)")
@@ -306,6 +316,10 @@ class _Compiled:
         for _, read, value in self.outside:
             if read() is not value and not _same(read(), value):
                 return False
+        if self.changes != nn_module.changes:  # of any module: is it one of ours?
+            if self.changed():
+                return False
+            self.changes = nn_module.changes
         for t, array, node in self.binding.tensors:
             if t._data is not array or t._node is not node:
                 if self.changed():
@@ -336,17 +350,15 @@ class _Compiled:
         run = _new(_Run)
         run.frame, run.frames, run.saved, run.operation, run.found = frame, binding.frames, saved, operation, None
         values = (saved, binding.reads, run, *operation.blanks)
-        if self.is_loss:
+        if operation.outputs == 1:
             result = _new(Result)
-            result._data = out = np.asarray(outputs[0])
+            result._data = out = np.asarray(outputs[self.first])
             result._name = None
             result._node = record(operation, values, NO_OPTIONS, out, parents)  # type: ignore[arg-type]
-            return result
+            return result if self.is_single else self._nested(outputs, [result])
         pairs = zip(self.kinds, outputs, strict=False)
         bundle = Bundle(np.asarray(array) for kind, array in pairs if kind == "differentiable")
-        whole = record(operation, values, NO_OPTIONS, bundle if operation.outputs > 1 else bundle[0], parents)  # type: ignore[arg-type]
-        if operation.outputs == 1:
-            return self._nested(outputs, [_wrap(bundle[0], whole)])
+        whole = record(operation, values, NO_OPTIONS, bundle, parents)  # type: ignore[arg-type]
         parts = [apply(unpack, (_wrap(bundle, whole), i)) for i in range(len(bundle))]
         bundle.nodes = tuple(weakref.ref(part._node) for part in parts)  # type: ignore[assignment]
         return self._nested(outputs, parts)
@@ -419,17 +431,33 @@ def _met(things: list[Any]) -> tuple[list[np.random.Generator], list[Module]]:
     return generators, modules
 
 
+def _attributes(module: Module) -> dict[str, Any]:
+    """The attributes of a module but its mode, and whether it has hooks."""
+    hooks = module._hooks
+    attributes = {name: value for name, value in vars(module).items() if name != "training"}
+    return {**attributes, "hooks": hooks is not None and bool(hooks.before or hooks.after)}
+
+
+def _changes(module: Module, attributes: dict[str, Any]) -> list[str]:
+    """The attributes of a module that are not what they were."""
+    now = _attributes(module)
+    names = [name for name, value in attributes.items() if not _same(now.get(name), value)]
+    return names + [name for name in now if name not in attributes]
+
+
 def _check_attributes(before: list[tuple[Module, dict[str, Any]]]) -> None:
-    """Raise where the function has left something of the traced run in a module, which is as before then."""
+    """Raise where the function has changed a module: that is undone, and would not be done again at the next call."""
     for module, attributes in before:
-        for name, value in vars(module).items():
-            if isinstance(value._data if isinstance(value, Tensor) else value, Tracer):
-                vars(module).clear()
-                vars(module).update(attributes)
-                raise CompileError(
-                    f"the function sets {type(module).__name__}.{name}, which would keep its first value: return it "
-                    "with the result"
-                )
+        now = dict(vars(module))
+        names = [name for name in attributes if not _same(now.get(name), attributes[name])]
+        names += [n for n, v in now.items() if isinstance(v._data if isinstance(v, Tensor) else v, Tracer)]
+        if names:
+            vars(module).clear()
+            vars(module).update(attributes)
+            raise CompileError(
+                f"the function sets {type(module).__name__}.{names[0]}, which it would not do again at the next call: "
+                "return the value with the result"
+            )
 
 
 def _names(code: types.CodeType) -> Iterator[str]:

@@ -37,9 +37,12 @@ RULES = os.path.dirname(shaping.__file__)
 STATIC = {np.shape, np.ndim, np.size, np.result_type, np.can_cast, np.iscomplexobj, np.isrealobj, np.may_share_memory}
 STATIC |= {np.zeros_like, np.ones_like, np.empty_like}
 TEXT = {np.array2string, np.array_repr, np.array_str}
-# The argument whose values decide the shape of the result.
-SHAPED_BY = dict.fromkeys([np.nonzero, np.flatnonzero, np.argwhere, np.unique, np.trim_zeros, np.bincount], 0)
-SHAPED_BY |= {np.compress: 0, np.extract: 0, np.repeat: 1, np.delete: 1, np.insert: 1}
+# The shape of the result depends on values: of any argument, or of the one of this number or name.
+SHAPED_BY_ANY = {np.nonzero, np.flatnonzero, np.argwhere, np.unique, np.trim_zeros, np.bincount, np.intersect1d}
+SHAPED_BY_ANY |= {np.setxor1d, np.setdiff1d, np.union1d, np.unique_values, np.unique_counts, np.unique_inverse}
+SHAPED_BY_ANY |= {np.unique_all}
+SHAPED_BY: dict[Any, tuple[int, str]] = {np.compress: (0, "condition"), np.extract: (0, "condition")}
+SHAPED_BY |= {np.repeat: (1, "repeats"), np.delete: (1, "obj"), np.insert: (1, "obj")}
 IN_PLACE = {np.copyto, np.put, np.place, np.putmask, np.put_along_axis, np.fill_diagonal}
 
 # The same function, without the Python code that NumPy has around it.
@@ -66,6 +69,7 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
     size = property(lambda self: self.sample.size)
     dtype = property(lambda self: self.sample.dtype)
     T = property(lambda self: np.transpose(self))
+    real, imag = property(lambda self: np.real(self)), property(lambda self: np.imag(self))
     mT = property(lambda self: np.swapaxes(self, -1, -2))  # noqa: N815 - ndarray's name
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
@@ -137,10 +141,11 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
     def __bool__(self) -> bool:
         _refuse("if, while, and, or, not", "would be decided once for all calls: use np.where")
 
-    def __float__(self) -> float:
+    def __float__(self, *_: Any) -> float:
         _refuse("float(), int() or item()", "would be the number of the first call for all calls: keep the array")
 
-    __int__ = __index__ = __complex__ = item = tolist = __contains__ = __float__
+    __int__ = __index__ = __complex__ = __round__ = item = tolist = __contains__ = __float__
+    __format__ = __float__  # type: ignore[assignment]
 
     def __array__(self, *_: Any, **__: Any) -> Any:
         _refuse(
@@ -196,15 +201,16 @@ class Tracing:
 
     def record(self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run a call on the samples, and write it down."""
-        plain_args, plain_kwargs = replaced((args, kwargs), _sample)
         if function in STATIC:
-            return function(*plain_args, **plain_kwargs)
+            args, kwargs = replaced((args, kwargs), _sample)
+            return function(*args, **kwargs)
         if function in TEXT:
             return repr(args[0])
         self._check(function, args, kwargs)
         if function in CHEAPER and len(args) == 1:
             function, kwargs = CHEAPER[function], {"axis": None, **kwargs}
             kwargs = {name: value for name, value in kwargs.items() if name != "keepdims" or value}
+        plain_args, plain_kwargs = replaced((args, kwargs), _sample)
         inner, options = replaced((args, kwargs), _value)
         call = Call(function, inner, options, self.backward)
         with self._drawing(args) if not call.pure else contextlib.nullcontext():
@@ -224,9 +230,13 @@ class Tracing:
 
     def _check(self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Refuse what no program can do."""
-        deciding = args[SHAPED_BY[function] :][:1] if function in SHAPED_BY else ()
-        if _tracers(deciding) or _tracers(kwargs.get("repeats")) or (function is np.where and len(args) == 1):
+        number, name = SHAPED_BY.get(function, (0, ""))
+        by_one = name and _tracers([args[number : number + 1], kwargs.get(name)])
+        if by_one or function in SHAPED_BY_ANY or (function is np.where and len(args) == 1):
             _refuse(name_of(function), "has a shape that depends on values: use np.where(condition, x, 0)")
+        orders = {arg for arg in (*args, *kwargs.values()) if isinstance(arg, str)}
+        if function in (np.ravel, np.reshape) and orders & {"A", "K"}:
+            _refuse(f'{name_of(function)} with order="A" or "K"', 'depends on how its memory lies: use order="C"')
         if function in IN_PLACE or kwargs.get("out") is not None:
             _refuse(name_of(function), "changes an array in place, which is not recorded: compute a new array")
 
@@ -313,7 +323,8 @@ class Tracing:
 
     def check_leaves(self) -> None:
         """Raise where the function itself called backward(); the gradients from before are back then."""
-        changed = [(t, grad) for t, _, _, grad in self.captured.values() if t._node and t._node.grad is not grad]
+        made = [(t, grad) for t, _, _, grad in self.captured.values() if t._node and t._node.grad is not grad]
+        changed = [(t, grad) for t, grad in made if t.grad is None or isinstance(t.grad._data, Tracer)]
         for tensor, grad in changed:
             tensor._node.grad = grad  # type: ignore[union-attr]
         if changed:
@@ -384,7 +395,7 @@ _now: list[Tracing] = []  # the run that is going on
 
 def is_tracing() -> bool:
     """Whether this thread is tracing just now."""
-    return bool(_now) and _now[-1].thread == threading.get_ident()
+    return any(tracing.thread == threading.get_ident() for tracing in _now[-1:])  # another thread may just end
 
 
 def _read_data(tensor: Tensor) -> Any:

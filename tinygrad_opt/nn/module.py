@@ -67,12 +67,13 @@ class Buffer(Tensor):
 Hook = Callable[..., Any]
 
 
-hook_changes = 0  # how often a hook was registered or removed, anywhere: `compile` looks at it
+changes = 0  # how often an attribute of a module was set, or a hook registered or removed: `compile` looks at it
 
 
-def _note_change() -> None:
-    global hook_changes
-    hook_changes += 1
+def note_change() -> None:
+    """Count a change of any module."""
+    global changes
+    changes += 1
 
 
 class HookHandle:
@@ -83,12 +84,12 @@ class HookHandle:
             raise TypeError(f"a hook is a function of the module, its arguments and its result; got {hook!r}")
         self._hooks = hooks
         hooks[self] = hook
-        _note_change()
+        note_change()
 
     def remove(self) -> None:
         """Take the hook away; a second time does nothing."""
         self._hooks.pop(self, None)
-        _note_change()
+        note_change()
 
     def __enter__(self) -> Self:
         return self
@@ -138,6 +139,10 @@ class Module:
 
     def __init__(self) -> None:
         """Nothing has to be set up; subclasses may leave ``super().__init__()`` out."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+        note_change()
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the module computes; every subclass writes its own."""
