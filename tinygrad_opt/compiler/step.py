@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 import threading
 import types
 import warnings
@@ -20,7 +21,7 @@ import numpy as np
 from tinygrad_opt import graph, tensor
 from tinygrad_opt.compiler.passes import simplify
 from tinygrad_opt.compiler.program import Program, Value, replaced
-from tinygrad_opt.compiler.source import Writer
+from tinygrad_opt.compiler.source import Writer, identifier
 from tinygrad_opt.compiler.trace import HookedError, Tracer, Tracing, is_tracing, trace
 from tinygrad_opt.errors import CompileError, GraphError
 from tinygrad_opt.graph import Node, mode, record
@@ -149,6 +150,8 @@ class CompiledFunction:
     def _last(self) -> _Compiled:
         if not self._programs:
             raise CompileError(f"{_name(self.function)} has no code yet: call it once, for it is compiled then")
+        if self._programs[0].hooked:
+            raise CompileError(f"{_name(self.function)} runs as it is, for it calls modules with forward hooks")
         return self._programs[0]
 
     def _to_front(self, compiled: _Compiled) -> None:
@@ -242,6 +245,7 @@ class _Compiled:
     def __init__(self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any], key: list[Any]) -> None:
         self.key = key
         self.bound: list[tuple[Value, Tensor]] = []
+        self.state: list[tuple[Value, Tensor]] = []
         self.modes: dict[Module, bool] = {}
         self.outside = list(_variables(function))  # name, how to read it, what it was
         generators, modules = _met([function, args, kwargs])
@@ -261,10 +265,11 @@ class _Compiled:
         assigned = {value: t for value, t in program.bound.items() if id(t) in tracing.assigned}
         program.inputs += assigned
         program.bound = {value: t for value, t in program.bound.items() if value not in assigned}
-        self.state = list(assigned.values())  # read anew at each call
+        self.state = list(assigned.items())  # read anew at each call
         self.updated = [t for t, _ in tracing.assigned.values()]  # and those that get new data
         simplify(program)
-        title = f"{_name(function)}({', '.join(f'{v.name}: {v.dtype}{list(v.shape)}' for v in program.inputs)})"
+        kinds = (f"{identifier(v.name)}: {v.dtype}{list(v.shape)}" for v in program.inputs)
+        title = f"{_name(function)}({', '.join(kinds)})"
         writer = Writer(program, title)
         self.source, self.bind = writer.compile()
         self.report = _report(program, writer)
@@ -320,6 +325,9 @@ class _Compiled:
             if self.changed():
                 return False
             self.changes = nn_module.changes
+        for value, t in self.state:
+            if t._data.shape != value.shape or t._data.dtype != value.dtype:
+                return False
         for t, array, node in self.binding.tensors:
             if t._data is not array or t._node is not node:
                 if self.changed():
@@ -331,7 +339,7 @@ class _Compiled:
     def run(self, arrays: list[Any], nodes: dict[int, Any]) -> Any:
         """One call."""
         binding, operation = self.binding, self.operation
-        for t in self.state:
+        for _, t in self.state:
             arrays.append(t._data)
         try:
             frame = binding.frames.pop()
@@ -517,7 +525,12 @@ class _Operation:
     """
 
     name = "compiled function"
-    prepare = None
+    prepare = each = None  # what else pictures ask an operation for
+    inputs = sys.maxsize
+
+    def function(self, *_: Any) -> Any:
+        """It cannot be run on other values."""
+        raise GraphError("a compiled function is one call of the graph: to look into it, draw the function itself")
 
     def __init__(self, sources: list[Any], outputs: int) -> None:
         self.outputs = outputs  # of those that have gradients

@@ -192,7 +192,10 @@ class Tracing:
         self.modes: dict[Module, bool] = {}
         self.sources: list[Any] = []  # what each of the gradients belongs to: the number of an input, or a Tensor
         legacy = np.random.get_bit_generator()  # type: ignore[attr-defined]
-        self.random = {bits: (bits.state, bits.state) for bits in (legacy, *(g.bit_generator for g in generators))}
+        self.shared = {legacy, rng.generator_or_default(None).bit_generator}
+        named = (generator.bit_generator for generator in generators)
+        self.random = {bits: (bits.state, bits.state) for bits in (*self.shared, *named)}
+        self.drawn: set[Any] = set()  # those that recorded calls drew from
         self.pythons = _python_random().getstate()
 
     def input(self, name: str, array: Any) -> Tracer:
@@ -265,12 +268,16 @@ class Tracing:
                 self.random.setdefault(bits, (bits.state, bits.state))
         self.check_draws()
         yield
-        self.random = {bits: (start, bits.state) for bits, (start, _) in self.random.items()}
+        changed = {bits for bits, (_, state) in self.random.items() if not rng._equal(bits.state, state)}
+        self.drawn |= changed
+        self.random.update((bits, (self.random[bits][0], bits.state)) for bits in changed)
 
     def check_draws(self) -> None:
         """Raise where random numbers were drawn that the program would not draw again."""
-        strange = not all(rng._equal(bits.state, expected) for bits, (_, expected) in self.random.items())
-        if strange or _python_random().getstate() != self.pythons:
+        alone = threading.active_count() == 1  # other threads draw from the generators that all share
+        named = {bits: state for bits, state in self.random.items() if alone or bits not in self.shared}
+        strange = not all(rng._equal(bits.state, expected) for bits, (_, expected) in named.items())
+        if strange or (alone and _python_random().getstate() != self.pythons):
             _refuse(
                 "a random number, drawn in the function,",
                 "would be the same for all calls: draw it outside and pass it as an argument",
@@ -317,9 +324,10 @@ class Tracing:
         """Put back the data that the function assigned to Tensors, and the generators it drew from."""
         for tensor, array in self.assigned.values():
             _slot.__set__(tensor, array)
+        alone = threading.active_count() == 1
         for bits, (start, _) in self.random.items():
-            bits.state = start
-        _python_random().setstate(self.pythons)
+            if alone or bits in self.drawn or bits not in self.shared:
+                bits.state = start
 
     def check_leaves(self) -> None:
         """Raise where the function itself called backward(); the gradients from before are back then."""
@@ -459,7 +467,7 @@ def trace(
 
     ``names`` are those of the arrays and Tensors among the arguments, in order.
     """
-    tracing = Tracing([rng.generator_or_default(None), *generators])
+    tracing = Tracing(generators)
     program, order = tracing.program, iter(names)
     sources: dict[Node, Any] = {}  # leaf -> the number of the input, or the Tensor, that it belongs to
 

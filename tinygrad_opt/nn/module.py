@@ -144,6 +144,10 @@ class Module:
         object.__setattr__(self, name, value)
         note_change()
 
+    def __delattr__(self, name: str) -> None:
+        object.__delattr__(self, name)
+        note_change()
+
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the module computes; every subclass writes its own."""
         raise NotImplementedError(f"{type(self).__name__} has no forward(): define what it computes")
