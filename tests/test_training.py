@@ -342,10 +342,10 @@ class Regularised(nn.Module):
         self.layers = nn.Sequential(
             nn.Linear(2, 8, generator=generator), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, 2)
         )
-        self.calls = 0
+        self.calls = []
 
     def forward(self, x):
-        self.calls += 1  # Python code, which runs once for every program
+        self.calls.append(1)  # Python code, which runs once for every program
         return self.layers(x)
 
 
@@ -393,8 +393,8 @@ def test_compiled_training_is_the_same_training(make_optimizer, options):
     for key, value in plain.state_dict().items():
         np.testing.assert_allclose(model.state_dict()[key], value, rtol=1e-7, atol=1e-12)
     programs = 4 if make_optimizer is searching else 2
-    assert model.calls == programs + 3, "three are the validation's"
-    assert plain.calls >= 15 + 3
+    assert len(model.calls) == programs + 3, "three are the validation's"
+    assert len(plain.calls) >= 15 + 3
 
 
 def test_a_compiled_line_search_cannot_have_second_derivatives():

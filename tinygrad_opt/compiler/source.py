@@ -267,7 +267,7 @@ class Writer:
                 return f"{x}.T" if axes is None else f"{x}.transpose({self.text(tuple(map(int, axes)))})"
             if function is shaping.getitem:
                 return f"{x}[{self.index(args[1])}]"
-            if function in METHODS and not call.kwargs:
+            if function in METHODS and not call.kwargs and (args[0].shape or function is not np.dot):
                 inner = [*map(self.text, args[1:]), *([out] if out else [])]
                 return f"{x}.{METHODS[function]}({', '.join(inner)})"
         number = isinstance(call.result, Value) and call.result.shape == () and call.result.dtype.kind == "f"
