@@ -52,6 +52,7 @@ def main():
         epochs=options.epochs or epochs,
         validation=(x_test, y_test),
         metrics={"accuracy": tg.accuracy},
+        compile=True,
     )
 
     with tg.no_grad():
