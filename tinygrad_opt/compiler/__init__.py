@@ -2,6 +2,6 @@
 code (`source.py`), and run that in its place (`step.py`).
 """
 
-from tinygrad_opt.compiler.step import CompiledFunction, compile
+from tinygrad_opt.compiler.step import CompiledFunction, Report, compile
 
-__all__ = ["CompiledFunction", "compile"]
+__all__ = ["CompiledFunction", "Report", "compile"]

@@ -51,6 +51,8 @@ def compile(function: Function) -> CompiledFunction:
 
     ``source`` is the generated code, ``report()`` says what the compiler did. Also usable as a decorator.
 
+    All outputs have one walk back: after ``backward()`` from one of several, the others need ``retain_graph=True``.
+
     Raises CompileError, at the first call, where the function needs a value to go on (``if loss > 1:``), changes arrays
     in place, or draws random numbers of its own; the message names the line.
 

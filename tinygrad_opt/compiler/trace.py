@@ -278,9 +278,9 @@ class Tracing:
         named = {bits: state for bits, state in self.random.items() if alone or bits not in self.shared}
         strange = not all(rng._equal(bits.state, expected) for bits, (_, expected) in named.items())
         if strange or (alone and _python_random().getstate() != self.pythons):
-            _refuse(
-                "a random number, drawn in the function,",
-                "would be the same for all calls: draw it outside and pass it as an argument",
+            raise CompileError(
+                "the function draws random numbers with NumPy or Python, which would be the same for all calls: draw "
+                "them outside and pass them as an argument"
             )
 
     # What is watched --------------------------------------------------------------------------------------------------
