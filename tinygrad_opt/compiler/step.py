@@ -46,12 +46,12 @@ def compile(function: Function) -> CompiledFunction:
     ``function`` takes arrays, Tensors, other values, and lists, tuples and dicts of them, and returns Tensors or arrays
     (or a nesting of them), such as a loss. Call the result in its place, and ``backward()`` on what that returns. It is
     traced anew for other shapes and dtypes, for other values of the arguments that are no arrays, for training and
-    evaluation mode, and when a variable that the function names is bound to something else. Parameters and
-    other Tensors are read at every call; all else that the function looks at is taken to stay what it is.
+    evaluation mode, and when an attribute of a module, or a variable that the function names, is another one.
+    Parameters and other Tensors are read at every call; all else that the function looks at is taken to stay the same.
 
-    ``source`` is the generated code, ``report()`` says what the compiler did. Also usable as a decorator.
-
-    All outputs have one walk back: after ``backward()`` from one of several, the others need ``retain_graph=True``.
+    ``source`` is the generated code, ``report()`` says what the compiler did. Also usable as a decorator. All outputs
+    have one walk back: it gives zeros to leaves that an output does not depend on, and a second one, from another of the
+    outputs, needs ``retain_graph=True`` in the first.
 
     Raises CompileError, at the first call, where the function needs a value to go on (``if loss > 1:``), changes arrays
     in place, or draws random numbers of its own; the message names the line.
@@ -376,14 +376,12 @@ class _Compiled:
     def _nested(self, outputs: tuple[Any, ...], parts: list[Tensor]) -> Any:
         """The outputs, nested as they were; ``parts`` are those with a gradient."""
         order = iter(parts)
-        given = [
-            array
-            if kind == "array"
-            else next(order)
-            if kind == "differentiable" and parts
-            else _wrap(np.asarray(array), None)
-            for kind, array in zip(self.kinds, outputs, strict=False)
-        ]
+        given: list[Any] = []
+        for kind, array in zip(self.kinds, outputs, strict=False):
+            if kind == "differentiable" and parts:
+                given.append(next(order))
+            else:
+                given.append(array if kind == "array" else _wrap(np.asarray(array), None))
         return replaced(self.template, lambda leaf: given[leaf.number] if isinstance(leaf, _Place) else leaf)
 
 
