@@ -27,6 +27,7 @@ from interleaved import Worker, time_in_turn
 CONTENDERS = {
     "numpy": ("contenders.numpy_textbook", {}),
     "tinygrad_opt": ("contenders.tinygrad_eager", {}),
+    "tinygrad_opt compiled": ("contenders.tinygrad_eager", {"compiled": True}),
     "torch foreach": ("contenders.torch_eager", {"adam": "foreach"}),
     "torch fused": ("contenders.torch_eager", {"adam": "fused"}),
     "mygrad": ("contenders.mygrad_eager", {}),
@@ -58,6 +59,18 @@ COMPARISONS = [
         {"tiny": 0.40, "digits": 0.65, "mnist": 1.05},
     ),
     Comparison("tinygrad_opt ÷ jax.jit", "tinygrad_opt", ["jax.jit"]),
+    Comparison(
+        "compiled ÷ best torch",
+        "tinygrad_opt compiled",
+        ["torch foreach", "torch fused"],
+        {"tiny": 0.25, "digits": 0.50, "mnist": 1.00},
+    ),
+    Comparison(
+        "compiled ÷ jax.jit",
+        "tinygrad_opt compiled",
+        ["jax.jit"],
+        {"tiny": 0.60, "digits": 1.00, "mnist": 1.60},
+    ),
 ]
 
 COMPARED_LOSSES = 20

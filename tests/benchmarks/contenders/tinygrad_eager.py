@@ -1,4 +1,4 @@
-"""tinygrad_opt as a user writes it, without `tg.compile`."""
+"""tinygrad_opt as a user writes it, with and without `tg.compile`."""
 
 import numpy as np
 
@@ -25,16 +25,22 @@ from .problem import (
 VERSION = f"tinygrad_opt {getattr(tg, '__version__', '(no version)')}"
 
 
-def training_step(network):
+def training_step(network, compiled=False):
     tg.set_default_dtype("float32")
     model = nn.MLP(NETWORKS[network].sizes, activation=nn.ReLU)
     model.load_state_dict(starting_state_dict(network))
     optimizer = make_adam(model.parameters())
     x, y = batch(network)
 
+    def loss_fn(x, y):
+        return nn.functional.cross_entropy(model(x), y)
+
+    if compiled:
+        loss_fn = tg.compile(loss_fn)
+
     def step():
         optimizer.zero_grad()
-        loss = nn.functional.cross_entropy(model(x), y)
+        loss = loss_fn(x, y)
         loss.backward()
         optimizer.step()
         return loss
