@@ -50,8 +50,8 @@ def compile(function: Function) -> CompiledFunction:
     Parameters and other Tensors are read at every call; all else that the function looks at is taken to stay the same.
 
     ``source`` is the generated code, ``report()`` says what the compiler did. Also usable as a decorator. All outputs
-    have one walk back: it gives zeros to leaves that an output does not depend on, and a second one, from another of the
-    outputs, needs ``retain_graph=True`` in the first.
+    have one walk back: it gives zeros to leaves that an output does not depend on, and a second walk, from another of
+    the outputs, needs ``retain_graph=True`` in the first.
 
     Raises CompileError, at the first call, where the function needs a value to go on (``if loss > 1:``), changes arrays
     in place, or draws random numbers of its own; the message names the line.
