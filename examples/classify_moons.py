@@ -51,7 +51,6 @@ def main():
         epochs=options.epochs or epochs,
         validation=(x_test, y_test),
         metrics={"accuracy": tg.accuracy},
-        compile=True,
     )
 
     measured = tg.evaluate(model, (x_test, y_test), {"accuracy": tg.accuracy, "hinge loss": nn.HingeLoss()})
