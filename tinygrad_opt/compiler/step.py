@@ -37,6 +37,7 @@ MOST_PROGRAMS = 8  # that a compiled function keeps; the one that was not used f
 MOST_FRAMES = 4  # that wait to be used again
 MOST_SURPRISES = 8  # how often a variable may change before we say that this is slow
 SIMPLE = (int, float, bool, str, type(None))  # compared by value
+LIBRARIES = ("tinygrad_opt", "numpy")  # whose functions have no variables that matter
 _ndarray = np.ndarray
 
 
@@ -431,9 +432,9 @@ def _met(things: list[Any]) -> tuple[list[np.random.Generator], list[Module]]:
             waiting += [thing.func, thing.args, thing.keywords]
         elif isinstance(thing, types.MethodType):
             waiting += [thing.__self__, thing.__func__]
-        elif isinstance(thing, types.FunctionType):
+        elif isinstance(thing, types.FunctionType) and not (thing.__module__ or "").startswith(LIBRARIES):
             waiting += [value for *_, value in _variables(thing)] + [thing.__defaults__, thing.__kwdefaults__]
-        elif not isinstance(thing, (type, types.ModuleType, Tensor)) and hasattr(thing, "__dict__"):
+        elif not isinstance(thing, (type, types.ModuleType, types.FunctionType, Tensor)) and hasattr(thing, "__dict__"):
             modules += [thing] if isinstance(thing, Module) else []
             waiting += vars(thing).values()
     return generators, modules
