@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_opt.compiler.program import Call, Function, Program, Value, values_in
-from tinygrad_opt.rules import elementwise, shaping
+from tinygrad_opt.rules import elementwise, network, shaping
 from tinygrad_opt.rules.registry import name_of
 
 Bind = Callable[..., tuple[Callable[..., Any], Callable[..., Any]]]
@@ -265,7 +265,7 @@ class Writer:
             if function is np.transpose:
                 axes = args[1] if len(args) > 1 else call.kwargs.get("axes")
                 return f"{x}.T" if axes is None else f"{x}.transpose({self.text(tuple(map(int, axes)))})"
-            if function is shaping.getitem:
+            if function is shaping.getitem or (function is network.pick and len(args[0].shape) == 2):
                 return f"{x}[{self.index(args[1])}]"
             if function in METHODS and not call.kwargs and (args[0].shape or function is not np.dot):
                 inner = [*map(self.text, args[1:]), *([out] if out else [])]
@@ -368,7 +368,7 @@ OPERATORS = {
     np.divide: "{} / {}",
     np.negative: "-{}",
 }
-SPELLED = {*SPELLED_AS_RESHAPE, *METHODS, np.transpose, shaping.getitem}
+SPELLED = {*SPELLED_AS_RESHAPE, *METHODS, np.transpose, shaping.getitem, network.pick}
 
 
 def identifier(name: str) -> str:

@@ -611,9 +611,12 @@ class Result(Tensor):
             return
         run = node.values[2]
         gradients = run.frame[1](self._data.dtype.type(1), *run.saved)
+        leaf: Any
         for leaf, g in zip(node.parents[3:], gradients, strict=True):
-            if leaf.grad is not None:  # type: ignore[union-attr]
-                g = leaf.grad._data + g  # type: ignore[union-attr]
-            leaf.grad = _wrap(g if g.__class__ is _ndarray else np.asarray(g), None)  # type: ignore[union-attr]
+            if leaf.grad is not None:
+                g = leaf.grad._data + g
+            leaf.grad = tensor = _new(Tensor)  # as `_wrap` does
+            tensor._data = g if g.__class__ is _ndarray else np.asarray(g)
+            tensor._node = tensor._name = None
         if not retain_graph:
             node.values, node.parents = None, ()

@@ -67,22 +67,23 @@ class Vector:
         Parameters side by side with gradients and the same t form one stretch: nearly always, that is all of θ.
         """
         steps = self.steps
-        found = []  # for each parameter, whether it has a gradient
+        missing = False
         for p, view, place in zip(self.parameters, self.views, self.places, strict=True):
             if p._data is not view:
                 self._gather_moved()
             leaf = p._node
             grad = None if leaf is None else leaf.grad
-            found.append(grad is not None)
-            if grad is not None:
+            if grad is None:
+                missing = True
+            else:
                 place[...] = grad._data
-        if False not in found and len(steps) == steps.count(steps[0]):
+        if not missing and len(steps) == steps.count(steps[0]):
             graph.note_changes([self.span])
             self.steps = [steps[0] + 1] * len(steps)
             return [(slice(0, self.theta.size), steps[0] + 1)]
         runs = []
-        kinds = [t if there else None for there, t in zip(found, steps, strict=True)]
-        for t, members in itertools.groupby(range(len(found)), kinds.__getitem__):
+        kinds = [None if p.grad is None else t for p, t in zip(self.parameters, steps, strict=True)]
+        for t, members in itertools.groupby(range(len(kinds)), kinds.__getitem__):
             if t is not None:
                 run = list(members)
                 for i in run:
