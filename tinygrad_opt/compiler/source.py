@@ -29,6 +29,7 @@ Bind = Callable[..., tuple[Callable[..., Any], Callable[..., Any]]]
 ALWAYS_VIEWS = {np.transpose, np.swapaxes, np.moveaxis, np.expand_dims, np.squeeze, np.broadcast_to}
 VIEWS_OF_MEMORY = {np.reshape, np.ravel}  # of memory that lies in order, as ours does
 WRITTEN_INTO = {np.dot, np.concatenate, np.clip}  # besides ufuncs and their reductions: functions with out=
+LARGE = 65_536  # bytes: a constant that is larger is made where it is used, which costs less than to hold it
 NEVER = math.inf
 
 
@@ -212,7 +213,8 @@ class Writer:
             return self._constant("constant", array, f"np.array({first!r}, {dtype})")
         maker = {0: "zeros", 1: "ones"}.get(first, "full")
         inner = f"{array.shape}, {dtype}" if maker != "full" else f"{array.shape}, {first!r}, {dtype}"
-        return self._constant(maker, array, f"np.{maker}({inner})")
+        code = f"np.{maker}({inner})"
+        return code if array.nbytes > LARGE else self._constant(maker, array, code)
 
     def function(self, function: Function) -> str:
         """The name of a function in the code."""

@@ -6,6 +6,7 @@ finds one operation there, with a rule for each of its leaves, and the rules run
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import sys
@@ -34,7 +35,8 @@ Function = Callable[..., Any]
 Frame = tuple[Callable[..., Any], Callable[..., Any]]  # the generated forward and backward, with memory of their own
 
 MOST_PROGRAMS = 8  # that a compiled function keeps; the one that was not used for longest goes first
-MOST_FRAMES = 4  # that wait to be used again
+MOST_FRAMES = 4  # that wait to be used again,
+MOST_BYTES = 500_000  # where the memory of each is not larger: then it matters more than the time to make it
 MOST_SURPRISES = 8  # how often a variable may change before we say that this is slow
 SIMPLE = (int, float, bool, str, type(None))  # compared by value
 LIBRARIES = ("tinygrad_opt", "numpy")  # whose functions have no variables that matter
@@ -252,6 +254,9 @@ class _Compiled:
         self.modes: dict[Module, bool] = {}
         self.outside = list(_variables(function))  # name, how to read it, what it was
         generators, modules = _met([function, args, kwargs])
+        for module in modules:  # the outermost first: parameters without a name get theirs
+            with contextlib.suppress(TypeError):
+                list(module.named_parameters())
         before = [(module, dict(vars(module))) for module in modules]
         try:
             tracing, result = trace(function, (args, kwargs), _argument_names(function, args, kwargs), generators)
@@ -299,6 +304,7 @@ class _Compiled:
         self.is_single = isinstance(self.template, _Place)
         self.first = self.kinds.index("differentiable") if differentiable else 0
         self.operation = _Operation(self.sources, differentiable)
+        self.operation.frames = MOST_FRAMES if self.report.bytes <= MOST_BYTES else 0
 
     def _bind(self) -> _Binding:
         """What the code is run on: what the Tensors hold now."""
@@ -353,7 +359,8 @@ class _Compiled:
             for t, new in zip(self.updated, outputs[len(self.kinds) :], strict=True):
                 t._data = np.asarray(new)
         if not operation.outputs:
-            binding.frames.append(frame)
+            if operation.frames:
+                binding.frames.append(frame)
             return self._nested(outputs, [])
         parents = binding.parents
         if operation.takes_inputs:
@@ -526,6 +533,7 @@ class _Operation:
     """
 
     name = "compiled function"
+    frames = MOST_FRAMES
     prepare = each = None  # what else pictures ask an operation for
     inputs = sys.maxsize
 
@@ -581,7 +589,7 @@ class _Run:
         return self.frame[1](g, *self.saved)  # type: ignore[no-any-return]
 
     def __del__(self) -> None:
-        if len(self.frames) < MOST_FRAMES:
+        if len(self.frames) < self.operation.frames:
             self.frames.append(self.frame)
 
 
