@@ -94,7 +94,7 @@ class Report(NamedTuple):
         lines.append(
             f"= {self.forward + self.backward:5} calls a step: {self.forward} forward, {self.backward} backward"
         )
-        lines.append(f"  {self.bytes:,} bytes of memory in {self.buffers} arrays, used again at every step")
+        lines.append(f"  {self.bytes:,} bytes of memory in {self.buffers} arrays")
         return "\n".join(lines)
 
 
