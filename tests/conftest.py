@@ -1,5 +1,7 @@
 """What all tests share: the default dtype and the random generator are put back after each."""
 
+import sys
+
 import pytest
 
 import tinygrad_opt as tg
@@ -20,3 +22,12 @@ def fresh_library_state():
 def float32(fresh_library_state):
     """float32 as the default dtype for one test."""
     tg.set_default_dtype("float32")
+
+
+@pytest.fixture
+def busy():
+    """Threads take turns as often as they can: what may come between two steps of a thread, soon does."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)

@@ -1,6 +1,5 @@
 """Threads: each has its own grad mode, and many may train at once without an influence on each other's numbers."""
 
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,15 +8,6 @@ import pytest
 
 import tinygrad_opt as tg
 from tinygrad_opt import DataLoader, GraphError, Tensor, graph, nn, optim
-
-
-@pytest.fixture
-def busy():
-    """Threads take turns as often as they can: what may come between two steps of a thread, soon does."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(interval)
 
 
 def in_a_thread(work):

@@ -61,7 +61,7 @@ def restore(generator: np.random.Generator, state: Any) -> None:
     try:
         trial.state = state
         places = (state["state"].get("pos", 0), state.get("buffer_pos", 0))  # NumPy reads there, and does not check
-        fits = _equal(trial.state, state) and all(0 <= place <= 624 for place in places)
+        fits = equal_states(trial.state, state) and all(0 <= place <= 624 for place in places)
     except Exception as error:  # NumPy raises whatever comes to pass: KeyError, TypeError, OverflowError, IndexError
         raise StateDictError(_misfit(bits, state)) from error
     if not fits:
@@ -69,9 +69,10 @@ def restore(generator: np.random.Generator, state: Any) -> None:
     bits.state = state
 
 
-def _equal(a: Any, b: Any) -> bool:
+def equal_states(a: Any, b: Any) -> bool:
+    """Whether two states of a bit generator, which are nested dicts with arrays in them, are the same."""
     if isinstance(a, dict):
-        return a.keys() == b.keys() and all(_equal(value, b[key]) for key, value in a.items())
+        return a.keys() == b.keys() and all(equal_states(value, b[key]) for key, value in a.items())
     return np.asarray(a).dtype == np.asarray(b).dtype and np.array_equal(a, b)
 
 

@@ -463,6 +463,8 @@ def test_the_gradient_of_a_loss_can_be_retained_and_its_graph_drawn():
     loss.backward()
     equal(loss.grad, 1.0)
     assert "compiled function" in str(tg.viz.draw_graph(compiled(X)))
+    with pytest.raises(GraphError, match="draw what the function itself returns"):
+        tg.viz.draw_graph(compiled(X), expand=True)
 
 
 def test_gradients_of_some_of_the_leaves():
@@ -1475,15 +1477,6 @@ def test_a_function_that_raises_after_drawing_works_afterwards():
 # Threads -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def frequent_switches():
-    """Threads take turns a thousand times as often."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(interval)
-
-
 def run_in_threads(*functions):
     """All at once; the first error is raised here."""
     errors = []
@@ -1503,7 +1496,7 @@ def run_in_threads(*functions):
         raise errors[0]
 
 
-def test_threads_call_one_compiled_function_at_once(frequent_switches):
+def test_threads_call_one_compiled_function_at_once(busy):
     model = nn.MLP([3, 8, 2])
     parameters = list(model.parameters())
     f = lambda x: F.cross_entropy(model(x), Y)
@@ -1525,7 +1518,7 @@ def test_threads_call_one_compiled_function_at_once(frequent_switches):
     assert programs(compiled) == 2
 
 
-def test_tracing_while_others_run_the_same_and_other_parameters(frequent_switches):
+def test_tracing_while_others_run_the_same_and_other_parameters(busy):
     model, other = nn.MLP([3, 4, 2]), nn.MLP([3, 4, 2])
     ready = tg.compile(lambda x: F.cross_entropy(other(x), Y))
     expected = {

@@ -136,7 +136,6 @@ class Writer:
         self.namespace: dict[str, Any] = {"np": np, "inf": math.inf, "nan": math.nan}
         self.constants: dict[Any, str] = {}  # by id, or by the code that makes it
         self.made: list[str] = []  # lines that make constants
-        self.kept: list[Any] = []  # constants, so that no id is used twice
         self.names: dict[Value, str] = {}
         self.taken = {*keyword.kwlist, *keyword.softkwlist, "np", "bind", "forward", "backward", "inf", "nan"}
         self.taken.update(self.array(place) for place in range(len(self.memory.arrays)))
@@ -172,7 +171,6 @@ class Writer:
         if key not in self.constants:
             name = self._fresh(identifier(stem), numbered=code is not None or stem == "constant")
             self.constants[key] = name
-            self.kept.append(value)
             self.namespace[name] = value
             if code:
                 self.made.append(f"{name} = {code}")

@@ -23,7 +23,7 @@ from tinygrad_opt import graph, tensor
 from tinygrad_opt.compiler.passes import simplify
 from tinygrad_opt.compiler.program import Program, Value, replaced
 from tinygrad_opt.compiler.source import Writer, identifier
-from tinygrad_opt.compiler.trace import HookedError, Tracer, Tracing, is_tracing, trace
+from tinygrad_opt.compiler.trace import SIMPLE, HookedError, Tracer, Tracing, is_tracing, trace
 from tinygrad_opt.errors import CompileError, GraphError
 from tinygrad_opt.graph import Node, mode, record
 from tinygrad_opt.nn import module as nn_module
@@ -38,7 +38,6 @@ MOST_PROGRAMS = 8  # that a compiled function keeps; the one that was not used f
 MOST_FRAMES = 4  # that wait to be used again,
 MOST_BYTES = 500_000  # where the memory of each is not larger: then it matters more than the time to make it
 MOST_SURPRISES = 8  # how often a variable may change before we say that this is slow
-SIMPLE = (int, float, bool, str, type(None))  # compared by value
 LIBRARIES = ("tinygrad_opt", "numpy")  # whose functions have no variables that matter
 _ndarray = np.ndarray
 
@@ -484,6 +483,7 @@ def _names(code: types.CodeType) -> Iterator[str]:
 
 
 def _same(now: Any, then: Any) -> bool:
+    """Whether a variable or an attribute is what it was: the same object, or an equal number or string."""
     return now is then or (type(now) is type(then) and isinstance(now, SIMPLE) and now == then)
 
 
@@ -535,11 +535,8 @@ class _Operation:
     name = "compiled function"
     frames = MOST_FRAMES
     prepare = each = None  # what else pictures ask an operation for
+    function = None
     inputs = sys.maxsize
-
-    def function(self, *_: Any) -> Any:
-        """It cannot be run on other values."""
-        raise GraphError("a compiled function is one call of the graph: to look into it, draw the function itself")
 
     def __init__(self, sources: list[Any], outputs: int) -> None:
         self.outputs = outputs  # of those that have gradients

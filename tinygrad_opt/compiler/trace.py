@@ -46,8 +46,9 @@ SHAPED_BY |= {np.repeat: (1, "repeats"), np.delete: (1, "obj"), np.insert: (1, "
 IN_PLACE = {np.copyto, np.put, np.place, np.putmask, np.put_along_axis, np.fill_diagonal}
 
 # The same function, without the Python code that NumPy has around it.
-CHEAPER = {np.sum: np.add.reduce, np.prod: np.multiply.reduce}
-CHEAPER |= {
+CHEAPER = {
+    np.sum: np.add.reduce,
+    np.prod: np.multiply.reduce,
     np.max: np.maximum.reduce,
     np.amax: np.maximum.reduce,
     np.min: np.minimum.reduce,
@@ -268,7 +269,7 @@ class Tracing:
                 self.random.setdefault(bits, (bits.state, bits.state))
         self.check_draws()
         yield
-        changed = {bits for bits, (_, state) in self.random.items() if not rng._equal(bits.state, state)}
+        changed = {bits for bits, (_, state) in self.random.items() if not rng.equal_states(bits.state, state)}
         self.drawn |= changed
         self.random.update((bits, (self.random[bits][0], bits.state)) for bits in changed)
 
@@ -276,7 +277,7 @@ class Tracing:
         """Raise where random numbers were drawn that the program would not draw again."""
         alone = threading.active_count() == 1  # other threads draw from the generators that all share
         named = {bits: state for bits, state in self.random.items() if alone or bits not in self.shared}
-        strange = not all(rng._equal(bits.state, expected) for bits, (_, expected) in named.items())
+        strange = not all(rng.equal_states(bits.state, expected) for bits, (_, expected) in named.items())
         if strange or (alone and _python_random().getstate() != self.pythons):
             raise CompileError(
                 "the function draws random numbers with NumPy or Python, which would be the same for all calls: draw "

@@ -19,7 +19,7 @@ from tinygrad_opt import graph
 from tinygrad_opt.errors import GraphError
 from tinygrad_opt.graph import Node
 from tinygrad_opt.nn.module import Module
-from tinygrad_opt.rules.registry import Op
+from tinygrad_opt.rules.registry import TABLE, Op
 from tinygrad_opt.rules.shaping import Bundle, pack, unpack
 from tinygrad_opt.tensor import Tensor, apply, get_default_dtype, lift
 from tinygrad_opt.viz.rule_text import rule_text
@@ -207,6 +207,8 @@ def _as_input(value: Any) -> Any:
 
 def _call_again(node: Node, made: Mapping[Node, Any]) -> Any:
     """What a node computed, computed again from Tensors; a fused primitive runs as plain NumPy calls on Tensors."""
+    if node.op.function not in TABLE:
+        raise GraphError(f"expand=True cannot look into a {node.op.name}: draw what the function itself returns")
     args = [
         made[parent] if parent is not None else lift(value, None) if isinstance(value, np.ndarray) else value
         for value, parent in zip(node.values, node.parents, strict=True)
