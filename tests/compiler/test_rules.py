@@ -33,13 +33,6 @@ def input_sets(case):
     return [case.inputs, [1.01 * np.flip(a) for a in case.inputs]]
 
 
-@every_function
-def test_each_case_is_the_same_compiled(cases):
-    for case in cases:
-        with noted(case):
-            check_of_arguments(case)
-
-
 def check_of_arguments(case):
     """In float64, with the inputs as arguments; at last they lie column by column, which may change the rounding."""
     compiled, unchanged = tg.compile(case.call), Unchanged()
@@ -54,13 +47,6 @@ def check_of_arguments(case):
         compare(found, gradients(weighted(expected), theirs), f"gradients, set {number}")
         unchanged.keep([*values(result), *found])
     unchanged.check()
-
-
-@every_function
-def test_the_loss_of_each_case_is_the_same_compiled(cases):
-    for case in cases:
-        with noted(case):
-            check_of_parameters(case)
 
 
 def check_of_parameters(case):
@@ -81,3 +67,11 @@ def check_of_parameters(case):
         assert_equal(found, gradients(expected, others), f"gradients, set {number}")
         unchanged.keep([loss.data, *found])
     unchanged.check()
+
+
+@pytest.mark.parametrize("check", [check_of_arguments, check_of_parameters])
+@every_function
+def test_each_case_is_the_same_compiled(cases, check):
+    for case in cases:
+        with noted(case):
+            check(case)
