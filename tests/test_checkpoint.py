@@ -522,7 +522,9 @@ import numpy as np, tinygrad_opt as tg
 
 path, number = sys.argv[1], -1
 random.seed(0)
-for round in range(40):
+for round in range(1000):  # until a save was hit, and 40 times at least
+    if round >= 40 and len(os.listdir(os.path.dirname(path))) > 1:
+        break
     child = os.fork()
     if not child:
         while True:

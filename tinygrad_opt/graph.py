@@ -39,7 +39,7 @@ class Node:
     out: Any
     parents: Sequence[Node | None]  # for each value the node that made it, or None for a constant
     index: int
-    grad: Any
+    grad: Any  # of a leaf, or where it is retained: None, an array, or a Tensor (of those, `Tensor.grad` makes one)
     retain: bool
     line: str  # set by detect_anomaly: the user's line that made the call
     name: str | None  # set where the Tensor has one
@@ -338,6 +338,15 @@ def note_changes(spans: Iterable[Span]) -> None:
         _last_change = next(_clock)
         for span in spans:
             _changes[span][0] = _last_change
+
+
+last_rebinding = 0  # when a leaf last got another array or node, or a module another attribute or hook
+
+
+def note_rebinding() -> None:
+    """Date such a change: who keeps what Tensors and modules hold looks at them anew then."""
+    global last_rebinding
+    last_rebinding = next(_clock)
 
 
 def _check_unchanged(node: Node) -> None:

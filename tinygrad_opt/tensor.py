@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -99,7 +99,7 @@ class Tensor:
         self._node = None
         self._name = None
         if requires_grad:
-            self.requires_grad = True
+            self._make_leaf()
         if name is not None:
             self.name = name
 
@@ -116,6 +116,7 @@ class Tensor:
         if isinstance(new, np.ndarray) and isinstance(self._data, np.ndarray) and np.may_share_memory(new, self._data):
             graph.note_changes([graph.watch(new)])  # t.data -= ... : Python changes the array, then assigns it
         self._data = as_array(new)
+        graph.note_rebinding()
         if self._node is not None:
             if self._node.op is None:
                 self._node.out = self._data
@@ -133,9 +134,14 @@ class Tensor:
     def requires_grad(self, value: bool) -> None:
         if not self.is_leaf:
             raise GraphError("requires_grad can be set on leaves only, not on the result of a computation: detach() it")
-        if not value:
+        graph.note_rebinding()
+        if value:
+            self._make_leaf()
+        else:
             self._node = None
-        elif self._node is None:
+
+    def _make_leaf(self) -> None:
+        if self._node is None:
             if self._data.dtype.kind != "f":
                 raise TypeError(
                     f"only floating-point Tensors can require gradients; this one has dtype {self._data.dtype}. "
@@ -152,7 +158,11 @@ class Tensor:
     @property
     def grad(self) -> Any:
         """The gradient that ``backward()`` accumulated here: a Tensor, or None before the first one."""
-        return None if self._node is None else self._node.grad
+        if self._node is None:
+            return None
+        if self._node.grad.__class__ is _ndarray:
+            self._node.grad = _wrap(self._node.grad, None)
+        return self._node.grad
 
     @grad.setter
     def grad(self, value: Any) -> None:
@@ -221,14 +231,6 @@ class Tensor:
     def mT(self) -> Tensor:
         """Each matrix (the last two axes) transposed."""
         return self.swapaxes(-1, -2)
-
-    def __getattr__(self, name: str) -> Any:
-        message = f"a Tensor has no attribute {name!r}"
-        if hasattr(np.ndarray, name) and not name.startswith("_"):
-            function = getattr(np, name, None)
-            known = function in TABLE or function in COMPOSITES
-            message += f": use np.{name}(t)" if known else f"; its array has, without a gradient: use t.data.{name}"
-        raise AttributeError(message, name=name, obj=self)
 
     def __len__(self) -> int:
         return len(self._data)
@@ -329,10 +331,10 @@ class Tensor:
             return
         for node, g in graph.backpropagate([(root, _unwrap(seed))], retain_graph=retain_graph).items():
             if node.grad is not None:
-                g = node.grad._data + g
+                g = _unwrap(node.grad) + g
             elif g.base is not None:
                 g = g.copy()
-            node.grad = _wrap(g if g.__class__ is _ndarray else np.asarray(g), None)
+            node.grad = g if g.__class__ is _ndarray else np.asarray(g)
 
     def _seed(self, gradient: Any) -> Any:
         """Where the backward walk starts: the gradient given, checked, or 1 for a scalar."""
@@ -693,6 +695,27 @@ class Tensor:
         """The values in new memory, still part of the graph."""
         return apply(elementwise.astype, (self, self.dtype))
 
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What arrays have and Tensors do not
+
+
+class _Missing:
+    """Says what to use instead of an attribute of arrays. (`__getattr__` would do, and make all attributes slower.)"""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, tensor: Tensor | None, kind: type) -> NoReturn:
+        function = getattr(np, self.name, None)
+        known = function in TABLE or function in COMPOSITES
+        instead = f"use np.{self.name}(t)" if known else f"its array has, without a gradient: use t.data.{self.name}"
+        raise AttributeError(f"a Tensor has no attribute {self.name!r}; {instead}", name=self.name, obj=tensor)
+
+
+for _name in dir(np.ndarray):
+    if not _name.startswith("_") and _name not in dir(Tensor):
+        setattr(Tensor, _name, _Missing(_name))
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Calling a function

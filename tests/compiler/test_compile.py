@@ -63,7 +63,7 @@ def nothing_is_left_behind():
     yield
     assert Tensor.__dict__["_data"] is SLOT
     assert nn.Module.__dict__["training"] is True
-    assert not trace._now
+    assert not trace.running
     assert not trace.is_tracing()
 
 
@@ -1606,7 +1606,7 @@ def test_another_thread_ends_its_tracing_at_any_moment(monkeypatch):
             self.clear()
             return full
 
-    monkeypatch.setattr(trace, "_now", Ending([trace.Tracing([])]))
-    trace._now[0].thread = 0
+    monkeypatch.setattr(trace, "running", Ending([trace.Tracing([])]))
+    trace.running[0].thread = 0
     assert not trace.is_tracing()
     monkeypatch.undo()

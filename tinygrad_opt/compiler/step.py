@@ -23,13 +23,12 @@ from tinygrad_opt import graph, tensor
 from tinygrad_opt.compiler.passes import simplify
 from tinygrad_opt.compiler.program import Program, Value, replaced
 from tinygrad_opt.compiler.source import Writer, identifier
-from tinygrad_opt.compiler.trace import SIMPLE, HookedError, Tracer, Tracing, is_tracing, trace
+from tinygrad_opt.compiler.trace import SIMPLE, HookedError, Tracer, Tracing, is_tracing, running, trace
 from tinygrad_opt.errors import CompileError, GraphError
 from tinygrad_opt.graph import Node, mode, record
-from tinygrad_opt.nn import module as nn_module
 from tinygrad_opt.nn.module import Module
 from tinygrad_opt.rules.shaping import Bundle, unpack
-from tinygrad_opt.tensor import NO_OPTIONS, Tensor, _wrap, apply
+from tinygrad_opt.tensor import NO_OPTIONS, Tensor, _unwrap, _wrap, apply
 
 Function = Callable[..., Any]
 Frame = tuple[Callable[..., Any], Callable[..., Any]]  # the generated forward and backward, with memory of their own
@@ -110,7 +109,7 @@ class CompiledFunction:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What the function returns, computed by the code that fits the arguments."""
         enabled, anomaly = mode.now
-        if anomaly or is_tracing():
+        if anomaly or (running and is_tracing()):
             return self.function(*args, **kwargs)
         key: list[Any] = [enabled, tensor._default_dtype]
         arrays: list[Any] = []
@@ -230,21 +229,25 @@ def _name(function: Function) -> str:
 # One program ---------------------------------------------------------------------------------------------------------
 
 
-class _Binding(NamedTuple):
+class _Binding:
     """The arrays that a program was bound to, and what belongs to them."""
 
-    tensors: list[tuple[Tensor, Any, Node | None]]  # what each Tensor held, and its node
-    arrays: tuple[Any, ...]
-    reads: tuple[Any, ...]  # those that the backward pass reads
-    parents: list[Any]
-    frames: list[Frame]  # that nobody uses just now
+    __slots__ = ("arrays", "frames", "held", "nodes", "parents", "reads")
+
+    def __init__(self, program: _Compiled) -> None:
+        tensors = [t for _, t in program.bound]
+        self.arrays = tuple(t._data for t in tensors)
+        self.nodes = tuple(t._node for t in tensors)
+        self.held = self.arrays + self.nodes
+        self.reads = tuple(array for array, read in zip(self.arrays, program.read, strict=True) if read)
+        self.parents = [None, None, None, *(None if isinstance(s, int) else s._node for s in program.sources)]
+        self.frames: list[Frame] = []  # that nobody uses just now
 
 
 class _Compiled:
     """A traced function: the program as code, and what has to be as it was for the code to be right."""
 
     hooked = False  # whether modules with hooks are called, and so the function itself
-    binding = _Binding([], (), (), [], [])
 
     def __init__(self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any], key: list[Any]) -> None:
         self.key = key
@@ -264,7 +267,7 @@ class _Compiled:
             return
         finally:
             self.modules = [(module, _attributes(module)) for module in modules]
-            self.changes = nn_module.changes
+            self.date = graph.last_rebinding
         _check_attributes(before)
         self.modules += [(module, _attributes(module)) for module in tracing.modes if module not in modules]
         self.modes = tracing.modes
@@ -285,7 +288,7 @@ class _Compiled:
         roots = set().union(*(writer.memory.roots[x] for x in used))
         self.read = [value in roots for value in program.bound]
         self._note_results(tracing, result)
-        self.binding = self._bind()
+        self.binding = _Binding(self)
 
     def _note_results(self, tracing: Tracing, result: Any) -> None:
         """How the outputs are given back: as arrays, Tensors, and Tensors with a gradient, nested as they were."""
@@ -305,21 +308,14 @@ class _Compiled:
         self.operation = _Operation(self.sources, differentiable)
         self.operation.frames = MOST_FRAMES if self.report.bytes <= MOST_BYTES else 0
 
-    def _bind(self) -> _Binding:
-        """What the code is run on: what the Tensors hold now."""
-        tensors = [(t, t._data, t._node) for _, t in self.bound]
-        arrays = tuple(array for _, array, _ in tensors)
-        reads = tuple(array for array, read in zip(arrays, self.read, strict=True) if read)
-        parents = [None, None, None, *(None if isinstance(s, int) else s._node for s in self.sources)]
-        return _Binding(tensors, arrays, reads, parents, [])
-
     def changed(self) -> list[str]:
         """What is not as it was, and cannot be taken up."""
         names = [name for name, read, value in self.outside if not _same(read(), value)]
         for module, attributes in self.modules:
             names += [f"{type(module).__name__}.{name}" for name in _changes(module, attributes)]
         names += [f"{type(m).__name__}.training" for m, training in self.modes.items() if m.training is not training]
-        for (value, t), (_, _, node) in zip(self.bound, self.binding.tensors, strict=True):
+        nodes = [*(self.binding.nodes if self.bound else ()), *(None for _ in self.state)]
+        for (value, t), node in zip(self.bound + self.state, nodes, strict=True):
             if t._data.shape != value.shape or t._data.dtype != value.dtype or (t._node is None) is not (node is None):
                 names.append(f"{value.name} (shape, dtype or requires_grad)")
         return names
@@ -329,19 +325,14 @@ class _Compiled:
         for _, read, value in self.outside:
             if read() is not value and not _same(read(), value):
                 return False
-        if self.changes != nn_module.changes:  # of any module: is it one of ours?
+        date = graph.last_rebinding
+        if self.date != date:  # of any Tensor or module: is it one of ours?
             if self.changed():
                 return False
-            self.changes = nn_module.changes
-        for value, t in self.state:
-            if t._data.shape != value.shape or t._data.dtype != value.dtype:
-                return False
-        for t, array, node in self.binding.tensors:
-            if t._data is not array or t._node is not node:
-                if self.changed():
-                    return False
-                self.binding = self._bind()
-                break
+            new = _Binding(self)
+            if any(a is not b for a, b in zip(new.held, self.binding.held, strict=True)):
+                self.binding = new
+            self.date = date
         return True
 
     def run(self, arrays: list[Any], nodes: dict[int, Any]) -> Any:
@@ -619,9 +610,7 @@ class Result(Tensor):
         leaf: Any
         for leaf, g in zip(node.parents[3:], gradients, strict=True):
             if leaf.grad is not None:
-                g = leaf.grad._data + g
-            leaf.grad = tensor = _new(Tensor)  # as `_wrap` does
-            tensor._data = g if g.__class__ is _ndarray else np.asarray(g)
-            tensor._node = tensor._name = None
+                g = _unwrap(leaf.grad) + g
+            leaf.grad = g if g.__class__ is _ndarray else np.asarray(g)
         if not retain_graph:
             node.values, node.parents = None, ()

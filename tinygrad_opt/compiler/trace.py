@@ -399,17 +399,17 @@ class HookedError(Exception):
 
 _slot: Any = Tensor.__dict__["_data"]
 _one_at_a_time = threading.RLock()
-_now: list[Tracing] = []  # the run that is going on
+running: list[Tracing] = []  # the run that is going on
 
 
 def is_tracing() -> bool:
     """Whether this thread is tracing just now."""
-    return any(tracing.thread == threading.get_ident() for tracing in _now[-1:])  # another thread may just end
+    return any(tracing.thread == threading.get_ident() for tracing in running[-1:])  # another thread may just end
 
 
 def _read_data(tensor: Tensor) -> Any:
     array = _slot.__get__(tensor)
-    return _now[-1].read(tensor, array) if is_tracing() else array
+    return running[-1].read(tensor, array) if is_tracing() else array
 
 
 def _write_data(tensor: Tensor, new: Any) -> None:
@@ -418,14 +418,14 @@ def _write_data(tensor: Tensor, new: Any) -> None:
             old = _slot.__get__(tensor)
         except AttributeError:
             old = None
-        _now[-1].write(tensor, old, new)
+        running[-1].write(tensor, old, new)
     _slot.__set__(tensor, new)
 
 
 def _read_mode(module: Module) -> bool:
     mode: bool = vars(module).get("training", True)
     if is_tracing():
-        _now[-1].modes[module] = mode
+        running[-1].modes[module] = mode
     return mode
 
 
@@ -448,7 +448,7 @@ def _write_mode(module: Module, mode: bool) -> None:
 def watching(tracing: Tracing) -> Iterator[None]:
     """Watch what the function does to Tensors and modules; afterwards everything is as it was."""
     with _one_at_a_time:
-        _now.append(tracing)
+        running.append(tracing)
         Tensor._data = property(_read_data, _write_data)  # type: ignore[misc]
         Module.training = property(_read_mode, _write_mode)  # type: ignore[assignment]
         Module._hooks = property(_read_hooks, _write_hooks)  # type: ignore[assignment]
@@ -457,7 +457,7 @@ def watching(tracing: Tracing) -> Iterator[None]:
         finally:
             Tensor._data = _slot  # type: ignore[misc]
             Module.training, Module._hooks = True, None
-            _now.pop()
+            running.pop()
             tracing.undo()
 
 
@@ -521,7 +521,7 @@ class _Careful:
         rule = self.op.rules[position]
 
         def careful(g: Any, out: Any, *values: Any, **options: Any) -> Any:
-            tracing = _now[-1]
+            tracing = running[-1]
             calls = tracing.program.calls
             before = len(calls)
             try:

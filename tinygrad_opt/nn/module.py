@@ -67,15 +67,6 @@ class Buffer(Tensor):
 Hook = Callable[..., Any]
 
 
-changes = 0  # how often an attribute of a module was set, or a hook registered or removed: `compile` looks at it
-
-
-def note_change() -> None:
-    """Count a change of any module."""
-    global changes
-    changes += 1
-
-
 class HookHandle:
     """What `Module.register_forward_hook` returns: ``remove()`` takes the hook away, and so does a ``with`` block."""
 
@@ -84,12 +75,12 @@ class HookHandle:
             raise TypeError(f"a hook is a function of the module, its arguments and its result; got {hook!r}")
         self._hooks = hooks
         hooks[self] = hook
-        note_change()
+        graph.note_rebinding()
 
     def remove(self) -> None:
         """Take the hook away; a second time does nothing."""
         self._hooks.pop(self, None)
-        note_change()
+        graph.note_rebinding()
 
     def __enter__(self) -> Self:
         return self
@@ -142,11 +133,11 @@ class Module:
 
     def __setattr__(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
-        note_change()
+        graph.note_rebinding()
 
     def __delattr__(self, name: str) -> None:
         object.__delattr__(self, name)
-        note_change()
+        graph.note_rebinding()
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the module computes; every subclass writes its own."""

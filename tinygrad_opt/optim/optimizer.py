@@ -24,6 +24,7 @@ from tinygrad_opt.tensor import Tensor
 Array = npt.NDArray[Any]
 Group = dict[str, Any]
 
+_ndarray = np.ndarray
 BLOCK = 32_768  # elements: so many of θ, g, the state and what an update computes stay in the second-level cache
 
 
@@ -42,6 +43,8 @@ class Vector:
         self.views: list[Array] = [self.theta[s].reshape(p.shape) for s, p in zip(self.slices, parameters, strict=True)]
         self.places = [self.g[s].reshape(p.shape) for s, p in zip(self.slices, parameters, strict=True)]
         self.span = graph.watch(self.theta)
+        self.date = 0
+        self.leaves: list[Any] = []  # of the parameters, as they were at that date
         self._blocks: tuple[Any, list[list[Array]]] = (None, [])  # the last result of `blocks`, and what it was for
         for p, view in zip(parameters, self.views, strict=True):
             p.data = view
@@ -68,15 +71,12 @@ class Vector:
         """
         steps = self.steps
         missing = False
-        for p, view, place in zip(self.parameters, self.views, self.places, strict=True):
-            if p._data is not view:
-                self._gather_moved()
-            leaf = p._node
-            grad = None if leaf is None else leaf.grad
+        for leaf, place in zip(self.current_leaves(), self.places, strict=True):
+            grad = leaf and leaf.grad
             if grad is None:
                 missing = True
             else:
-                place[...] = grad._data
+                place[...] = grad if grad.__class__ is _ndarray else grad._data
         if not missing and len(steps) == steps.count(steps[0]):
             graph.note_changes([self.span])
             self.steps = [steps[0] + 1] * len(steps)
@@ -91,6 +91,14 @@ class Vector:
                 runs.append((slice(self.slices[run[0]].start, self.slices[run[-1]].stop), t + 1))
                 graph.note_changes([graph.watch(self.theta[runs[-1][0]])])
         return runs
+
+    def current_leaves(self) -> list[Any]:
+        """The node of every parameter, None for one that requires no gradient; θ holds the parameters' values."""
+        if self.date != graph.last_rebinding:
+            self._gather_moved()
+            self.leaves = [p._node for p in self.parameters]
+            self.date = graph.last_rebinding
+        return self.leaves
 
     def _gather_moved(self) -> None:
         """Take up the values of parameters that another optimizer, or an assignment to ``p.data``, has moved."""
@@ -175,7 +183,7 @@ class Optimizer:
         return self.state_names
 
     def update(self, group: Group, t: int, theta: Array, g: Array, *state: Array) -> None:
-        """Change ``theta`` in place by the rule; ``g`` is the gradient, ``t`` counts from 1."""
+        """Change ``theta`` in place by the rule; ``g`` is a copy of the gradient, ``t`` counts from 1."""
         raise NotImplementedError(f"{type(self).__name__} has no update rule")
 
     # What a user calls -----------------------------------------------------------------------------------------------
@@ -203,8 +211,7 @@ class Optimizer:
     def zero_grad(self) -> None:
         """Forget all gradients: ``grad`` of every parameter is None again."""
         for vector in self._vectors:
-            for p in vector.parameters:
-                leaf = p._node
+            for leaf in vector.current_leaves():
                 if leaf is not None:
                     leaf.grad = None
 
@@ -331,11 +338,13 @@ def check_range(
 
 
 def average(mean: Array, beta: float, x: Array) -> None:
-    """mean ← β mean + (1 - β) x: a running average of roughly the last 1/(1 - β) values of x."""
+    """mean ← β mean + (1 - β) x: a running average of roughly the last 1/(1 - β) values of x, which is used up."""
     mean *= beta
-    mean += (1 - beta) * x
+    x *= 1 - beta
+    mean += x
 
 
 def root(x: Array, eps: float, inside: bool) -> Array:
     """√(x + ε), as the text has it, or (``inside`` is False) √x + ε, as PyTorch has it."""
-    return np.sqrt(x + eps) if inside else np.sqrt(x) + eps
+    y = x + eps if inside else np.sqrt(x)
+    return np.sqrt(y, out=y) if inside else np.add(y, eps, out=y)
