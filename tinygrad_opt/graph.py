@@ -355,7 +355,7 @@ def _check_unchanged(node: Node) -> None:
     rules = [node.op.rules[position] for position, parent in enumerate(node.parents) if parent is not None]
     unread = set.intersection(*(unread_inputs(rule, len(node.values)) for rule in rules))
     used = [(i, value) for i, value in enumerate([node.out, *node.values], start=-1) if i not in unread]
-    each = [(i, array) for i, value in used for array in (value if isinstance(value, tuple) else [value])]
+    each = [(i, array) for i, value in used for array in (value if isinstance(value, (tuple, list)) else [value])]
     for position, value in each:  # of a tuple (a list of arrays, several results, an index) each element
         if not isinstance(value, np.ndarray):
             continue

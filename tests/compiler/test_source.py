@@ -55,7 +55,7 @@ def test_the_source_on_file_runs_by_itself_and_gives_the_gradients():
     (loss,), saved = forward(x, y)
     expected = F.cross_entropy(model(x), y)
     np.testing.assert_allclose(loss, expected.data, rtol=1e-6)
-    gradients = backward(np.float32(1), *saved)
+    gradients = backward(np.float32(1), saved)
     for gradient, wanted in zip(gradients, tg.gradients(expected, parameters), strict=True):
         np.testing.assert_allclose(gradient, wanted.data, rtol=1e-5, atol=1e-7)
 

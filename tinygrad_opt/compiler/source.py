@@ -1,8 +1,8 @@
-"""Source: a Program as the Python code that a person would have written, with memory that every call uses again.
+"""Source: a Program as the Python code that a person would have written.
 
-The code is one function, ``bind``. It is called with the arrays of the parameters; it makes the memory, and all views
-of both, and returns two functions that use them: ``forward`` and ``backward``. What is handed out, the outputs and the
-gradients, is in fresh arrays, so nothing that a user has is ever written over.
+The code is one function, ``bind``. It is called with the arrays of the parameters, makes the views of them that are
+needed, and returns two functions: ``forward`` and ``backward``. A result is written into the array of one that nobody
+reads any more, where there is such an array. What is handed out, the outputs and the gradients, is never written over.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import re
 import unicodedata
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -26,104 +26,82 @@ from tinygrad_opt.rules.registry import name_of
 
 Bind = Callable[..., tuple[Callable[..., Any], Callable[..., Any]]]
 
-ALWAYS_VIEWS = {np.transpose, np.swapaxes, np.moveaxis, np.expand_dims, np.squeeze, np.broadcast_to}
-VIEWS_OF_MEMORY = {np.reshape, np.ravel}  # of memory that lies in order, as ours does
-WRITTEN_INTO = {np.dot, np.concatenate, np.clip}  # besides ufuncs and their reductions: functions with out=
-LARGE = 65_536  # bytes: a constant that is larger is made where it is used, which costs less than to hold it
+VIEWS = {np.transpose, np.swapaxes, np.moveaxis, np.expand_dims, np.squeeze, np.broadcast_to}
+NO_VIEWS = {np.dot, np.where, np.concatenate, np.clip, elementwise.astype, network.pick}  # nor are ufuncs
+LARGE = 16_384  # bytes: arrays that are larger are held no longer than they are needed, which costs a little time
 NEVER = math.inf
 
 
 class Memory:
-    """Where the results of calls lie: which share one array, since they are not needed at the same time.
+    """Which results are written into the array of another Value, and which large ones are given back before the end.
 
-    ``place[value]`` is the number of an array, ``arrays[number]`` its (shape, dtype, order).
+    ``into[value]`` is the Value whose array it is written into; ``gone[call]`` are the Values that nobody reads after
+    that call: what has no name any more is given back. Forward and backward are looked at separately,
+    for the way back can be gone twice: it writes into no array of the forward pass.
     """
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        self.place: dict[Value, int] = {}
-        self.arrays: list[tuple[tuple[int, ...], np.dtype[Any], str]] = []
-        self.roots: dict[Value, set[Value]] = {value: {value} for value in program.known}  # whose memory it is in
+        self.roots: dict[Value, set[Value]] = {value: {value} for value in program.known}  # whose array it is in
         for call in program.calls:
             shared = set().union(*(self.roots[x] for x in call.shares))
             self.roots.update((value, shared or {value}) for value in call.results)
-        self.handed_out = self._handed_out()
+        wanted = [value for value in program.wanted if isinstance(value, Value)]
+        self.handed_out = {value for value in wanted if self.roots[value] == {value}} - program.known
         self.last = self._last_uses()
-        self._assign()
+        self.into: dict[Value, Value] = {}
+        self.gone: dict[Call, list[Value]] = {}
+        for backward in (False, True):
+            self._plan([(n, call) for n, call in enumerate(program.calls) if call.backward is backward])
 
     @property
-    def bytes(self) -> int:
-        """The size of all arrays together."""
-        return sum(math.prod(shape) * dtype.itemsize for shape, dtype, _ in self.arrays)
-
-    def _handed_out(self) -> set[Value]:
-        """The Values that are given to the user as they are: each in memory of its own, made by a call."""
-        known, found = self.program.known, set[Value]()
-        for value in self.program.wanted:
-            if isinstance(value, Value) and self.roots[value] == {value} and value not in known:
-                found.add(value)
-        return found
+    def arrays(self) -> list[Value]:
+        """The Values, one for each array, whose arrays a step makes."""
+        made = (value for call in self.program.calls for value in call.results if value.shape)
+        return [value for value in made if self.roots[value] == {value} and value not in self.into]
 
     def _last_uses(self) -> dict[Value, float]:
-        """For each memory, by the Value that it belongs to, the number of the last call that reads it.
-
-        What the forward pass leaves for the backward pass is needed for ever: the way back can be gone twice.
-        """
+        """For each array, by the Value that it belongs to, the number of the last call that reads it."""
         last: dict[Value, float] = {}
-        forward = {value for call in self.program.calls if not call.backward for value in call.results}
         for number, call in enumerate(self.program.calls):
-            for value in call.results:
-                last.setdefault(value, number)
-            for operand in call.operands:
-                for root in self.roots[operand]:
-                    kept = call.backward and root in forward
-                    last[root] = max(last.get(root, 0), NEVER if kept else number)
+            last.update((value, number) for value in call.results)
+            last.update((root, number) for operand in call.operands for root in self.roots[operand])
         for value in values_in(self.program.wanted):
             last.update(dict.fromkeys(self.roots[value], NEVER))
         return last
 
-    def _assign(self) -> None:
-        free: dict[Any, list[int]] = {}
-        holds: dict[int, Value] = {}  # array -> the Value that it holds just now
-        for number, call in enumerate(self.program.calls):
-            value = call.result
-            if isinstance(value, Value) and self._written_into_memory(call):
-                kind = value.shape, value.dtype, value.order
-                place = self._in_place(call, number, holds, kind)
-                if place is None and free.get(kind):
-                    place = free[kind].pop()
-                elif place is None:
-                    place = len(self.arrays)
-                    self.arrays.append(kind)  # type: ignore[arg-type]
-                self.place[value], holds[place] = place, value
-            for place, held in list(holds.items()):
-                if self.last[held] <= number:
-                    del holds[place]
-                    free.setdefault(self.arrays[place], []).append(place)
-
-    def _written_into_memory(self, call: Call) -> bool:
-        """Whether the function can write its result into an array that is there."""
-        value, function = call.result, call.function
-        if value.shape == () or value.order is None or value in self.handed_out or call.shares:
-            return False
-        if isinstance(function, np.ufunc):
-            return function.nout == 1
-        if function is np.dot:
-            return bool(value.order == "C")
-        if function is np.concatenate and "dtype" in call.kwargs:
-            return False
-        return function in WRITTEN_INTO or isinstance(getattr(function, "__self__", None), np.ufunc)
-
-    def _in_place(self, call: Call, number: int, holds: dict[int, Value], kind: Any) -> int | None:
-        """The array of an operand that is read for the last time: an elementwise result can take its place."""
-        if isinstance(call.function, np.ufunc) and not call.function.signature:
-            for operand in call.operands:
-                place = self.place.get(operand)
-                if place is None or holds.get(place) is not operand or self.last[operand] != number:
-                    continue
-                if self.arrays[place] == kind:
-                    return place
-        return None
+    def _plan(self, calls: list[tuple[int, Call]]) -> None:
+        made = {value for _, call in calls for value in call.results}
+        names: dict[Value, list[Value]] = {}  # the Values in each array that is alive, by the one whose array it is
+        for value in dict.fromkeys(x for _, call in calls for x in call.operands if x not in made):
+            for root in self.roots[value] - self.program.known:
+                names.setdefault(root, []).append(value)
+        # What others than these read, such as a reshape, may live on in a view, or not: as it lies in memory.
+        known = {*VIEWS, shaping.getitem}
+        readers = (c for _, c in calls if c.function not in known and not makes_array(c.function))
+        pinned = {root for c in readers for x in c.operands for root in self.roots[x]}
+        ours: set[Value] = set()  # arrays that may be written over when nobody reads them any more,
+        free: dict[Any, list[Value]] = {}  # and those that nobody reads any more
+        for number, call in calls:
+            result = call.result
+            if is_elementwise(call) and result.shape:
+                dying = [x for x in call.operands if x in ours and self.last[x] == number and kind(x) == kind(result)]
+                waiting = free.setdefault(kind(result), [])
+                for taken in dying[:1] or waiting[-1:]:
+                    self.into[result] = taken
+                    names[result] = names.pop(taken, [])
+                    waiting[:] = [x for x in waiting if x is not taken]
+            for value in call.results:
+                for root in self.roots[value] - self.program.known:
+                    names.setdefault(root, []).append(value)
+                if makes_array(call.function) and value not in pinned:
+                    ours.add(value)
+            for value in [x for x in names if self.last[x] <= number]:
+                if size(value) > LARGE:
+                    self.gone.setdefault(call, []).extend(names.pop(value))
+                elif value in ours:
+                    names.pop(value)
+                    free.setdefault(kind(value), []).append(value)
 
 
 class Writer:
@@ -138,7 +116,6 @@ class Writer:
         self.made: list[str] = []  # lines that make constants
         self.names: dict[Value, str] = {}
         self.taken = {*keyword.kwlist, *keyword.softkwlist, "np", "bind", "forward", "backward", "inf", "nan"}
-        self.taken.update(self.array(place) for place in range(len(self.memory.arrays)))
         for call in program.calls:  # functions have the names that are theirs
             if call.function not in SPELLED:
                 self.function(call.function)
@@ -229,31 +206,22 @@ class Writer:
     # Lines ------------------------------------------------------------------------------------------------------------
 
     def _hoisted(self) -> set[Value]:
-        """The views that are made once: those of bound arrays and of memory."""
-        fixed = {*self.program.bound, *self.memory.place}
-        hoisted = set()
+        """The views that are made once: those of bound arrays."""
+        fixed = set(self.program.bound)
         for call in self.program.calls:
-            view = call.function in ALWAYS_VIEWS or (call.function is shaping.getitem and is_basic(call.args[1]))
-            operands = list(call.operands)
-            if call.function in VIEWS_OF_MEMORY and call.shares:
-                view = not any(root in self.program.known for x in operands for root in self.memory.roots[x])
-            if view and isinstance(call.result, Value) and call.result.shape and fixed.issuperset(operands):
-                hoisted.add(call.result)
+            view = call.function in VIEWS or (call.function is shaping.getitem and is_basic(call.args[1]))
+            if view and isinstance(call.result, Value) and call.result.shape and fixed.issuperset(call.operands):
                 fixed.add(call.result)
-        return hoisted
+        return fixed.difference(self.program.bound)
 
     def line(self, call: Call) -> str:
         """A call as an assignment."""
-        place = self.memory.place.get(call.result) if isinstance(call.result, Value) else None
-        right = self.expression(call, None if place is None else self.array(place))
+        out = self.memory.into.get(call.result) if isinstance(call.result, Value) else None
+        right = self.expression(call, None if out is None else self.names[out])
         left = ", ".join(self.names[value] for value in call.results)
         if isinstance(call.result, tuple) and len(call.result) == 1:
             left += ","
         return f"{left} = {right}" if left else right
-
-    def array(self, place: int) -> str:
-        """The name of an array of our memory."""
-        return f"memory{place + 1}"
 
     def expression(self, call: Call, out: str | None) -> str:
         """The right side, spelled as people spell it."""
@@ -268,8 +236,7 @@ class Writer:
             if function is shaping.getitem or (function is network.pick and len(args[0].shape) == 2):
                 return f"{x}[{self.index(args[1])}]"
             if function in METHODS and not call.kwargs and (args[0].shape or function is not np.dot):
-                inner = [*map(self.text, args[1:]), *([out] if out else [])]
-                return f"{x}.{METHODS[function]}({', '.join(inner)})"
+                return f"{x}.{METHODS[function]}({', '.join(map(self.text, args[1:]))})"
         number = isinstance(call.result, Value) and call.result.shape == () and call.result.dtype.kind == "f"
         if function in OPERATORS and number and not call.kwargs:
             return OPERATORS[function].format(*map(self.text, args))  # of numbers, a tenth of the time
@@ -309,17 +276,19 @@ class Writer:
         outputs = [self.handed(value, given) for value in self.program.outputs + self.program.updates]
         gradients = [self.handed(value, given) for value in self.program.gradients]
         saved = self._saved(forward, backward)
-        once = self._memory_and_views()
-        first = self._body(forward)
+        once = [f"    {self.line(call)}" for call in self.program.calls if call.result in self.hoisted]
+        first, second = self._body(forward), self._body(backward)
+        names = ", ".join(self.names[value] for value in saved)
         body = [
             f"def bind({bound}):",
-            *(["    # Memory, and views of it and of the parameters: made once.", *once, ""] if once else []),
+            *(["    # Views of the parameters: made once.", *once, ""] if once else []),
             f"    def forward({', '.join(self.names[value] for value in self.program.inputs)}):",
             *first,
-            f"        return ({''.join(f'{output}, ' for output in outputs).strip()}), {self.text(tuple(saved))}",
+            f"        return ({''.join(f'{output}, ' for output in outputs).strip()}), [{names}]",
             "",
-            f"    def backward({', '.join(self.names[value] for value in [*self.program.seeds, *saved])}):",
-            *self._body(backward),
+            f"    def backward({', '.join([*(self.names[value] for value in self.program.seeds), 'saved'])}):",
+            *([f"        {names}{',' * (len(saved) == 1)} = saved", "        saved.clear()"] if saved else []),
+            *second,
             f"        return {', '.join(gradients)}" + ("," if len(gradients) == 1 else ""),
             "",
             "    return forward, backward",
@@ -327,19 +296,14 @@ class Writer:
         made = [*self.made, "", ""] if self.made else []
         return "\n".join([f"# {self.title}", "", *made, *body, ""])
 
-    def _memory_and_views(self) -> list[str]:
+    def _body(self, calls: list[Call]) -> list[str]:
         lines = []
-        for place, (shape, dtype, order) in enumerate(self.memory.arrays):
-            fortran = ', order="F"' if order == "F" else ""
-            lines.append(f"    {self.array(place)} = np.empty({shape}, {self.text(dtype)}{fortran})")
-        names = dict(self.names)
-        self.names.update({value: self.array(place) for value, place in self.memory.place.items()})
-        lines += [f"    {self.line(call)}" for call in self.program.calls if call.result in self.hoisted]
-        self.names = names
+        for call in calls:
+            if call.result not in self.hoisted:
+                lines.append(f"        {self.line(call)}")
+                gone = self.memory.gone.get(call, []) if call is not calls[-1] else []
+                lines += [f"        del {', '.join(self.names[value] for value in gone)}"] if gone else []
         return lines
-
-    def _body(self, calls: Iterable[Call]) -> list[str]:
-        return [f"        {self.line(call)}" for call in calls if call.result not in self.hoisted]
 
     def _saved(self, forward: list[Call], backward: list[Call]) -> list[Value]:
         """What the forward pass leaves for the backward pass, besides what was made once."""
@@ -369,6 +333,28 @@ OPERATORS = {
     np.negative: "-{}",
 }
 SPELLED = {*SPELLED_AS_RESHAPE, *METHODS, np.transpose, shaping.getitem, network.pick}
+
+
+def makes_array(function: Function) -> bool:
+    """Whether the result of a function is a new array for certain."""
+    return function in NO_VIEWS or isinstance(getattr(function, "__self__", function), np.ufunc)
+
+
+def is_elementwise(call: Call) -> bool:
+    """Whether the result of a call can be written into any array of its shape, also that of an operand."""
+    function = call.function
+    plain = isinstance(function, np.ufunc) and not function.signature and function.nout == 1
+    return plain and "where" not in call.kwargs
+
+
+def kind(value: Value) -> tuple[Any, ...]:
+    """What two arrays have in common if one can take the place of the other."""
+    return value.shape, value.dtype, value.order
+
+
+def size(value: Value) -> int:
+    """The bytes of the elements."""
+    return math.prod(value.shape) * value.dtype.itemsize
 
 
 def identifier(name: str) -> str:

@@ -22,7 +22,7 @@ import numpy as np
 from tinygrad_opt import graph, tensor
 from tinygrad_opt.compiler.passes import simplify
 from tinygrad_opt.compiler.program import Program, Value, replaced
-from tinygrad_opt.compiler.source import Writer, identifier
+from tinygrad_opt.compiler.source import Writer, identifier, size
 from tinygrad_opt.compiler.trace import SIMPLE, HookedError, Tracer, Tracing, is_tracing, running, trace
 from tinygrad_opt.errors import CompileError, GraphError
 from tinygrad_opt.graph import Node, mode, record
@@ -31,12 +31,10 @@ from tinygrad_opt.rules.shaping import Bundle, unpack
 from tinygrad_opt.tensor import NO_OPTIONS, Tensor, _unwrap, _wrap, apply
 
 Function = Callable[..., Any]
-Frame = tuple[Callable[..., Any], Callable[..., Any]]  # the generated forward and backward, with memory of their own
 
 MOST_PROGRAMS = 8  # that a compiled function keeps; the one that was not used for longest goes first
-MOST_FRAMES = 4  # that wait to be used again,
-MOST_BYTES = 500_000  # where the memory of each is not larger: then it matters more than the time to make it
 MOST_SURPRISES = 8  # how often a variable may change before we say that this is slow
+OWN = 4  # values of the node of a run that belong to no leaf
 LIBRARIES = ("tinygrad_opt", "numpy")  # whose functions have no variables that matter
 _ndarray = np.ndarray
 
@@ -80,8 +78,8 @@ class Report(NamedTuple):
     forward: int  # calls in the forward pass
     backward: int
     views: int  # made once, outside of both
-    buffers: int
-    bytes: int
+    buffers: int  # arrays that a step makes; the results of all other calls are written into one of these,
+    bytes: int  # and their size
 
     def __str__(self) -> str:
         before, lines = self.passes["traced"], [self.title, f"  {self.passes['traced']:5} calls traced"]
@@ -92,7 +90,7 @@ class Report(NamedTuple):
         lines.append(
             f"= {self.forward + self.backward:5} calls a step: {self.forward} forward, {self.backward} backward"
         )
-        lines.append(f"  {self.bytes:,} bytes of memory in {self.buffers} arrays")
+        lines.append(f"  {self.bytes:,} bytes in {self.buffers} arrays that are made in a step")
         return "\n".join(lines)
 
 
@@ -232,7 +230,7 @@ def _name(function: Function) -> str:
 class _Binding:
     """The arrays that a program was bound to, and what belongs to them."""
 
-    __slots__ = ("arrays", "frames", "held", "nodes", "parents", "reads")
+    __slots__ = ("arrays", "backward", "forward", "held", "nodes", "parents", "reads")
 
     def __init__(self, program: _Compiled) -> None:
         tensors = [t for _, t in program.bound]
@@ -240,8 +238,8 @@ class _Binding:
         self.nodes = tuple(t._node for t in tensors)
         self.held = self.arrays + self.nodes
         self.reads = tuple(array for array, read in zip(self.arrays, program.read, strict=True) if read)
-        self.parents = [None, None, None, *(None if isinstance(s, int) else s._node for s in program.sources)]
-        self.frames: list[Frame] = []  # that nobody uses just now
+        self.parents = [*[None] * OWN, *(None if isinstance(s, int) else s._node for s in program.sources)]
+        self.forward, self.backward = program.bind(*self.arrays)
 
 
 class _Compiled:
@@ -306,7 +304,6 @@ class _Compiled:
         self.is_single = isinstance(self.template, _Place)
         self.first = self.kinds.index("differentiable") if differentiable else 0
         self.operation = _Operation(self.sources, differentiable)
-        self.operation.frames = MOST_FRAMES if self.report.bytes <= MOST_BYTES else 0
 
     def changed(self) -> list[str]:
         """What is not as it was, and cannot be taken up."""
@@ -340,24 +337,16 @@ class _Compiled:
         binding, operation = self.binding, self.operation
         for _, t in self.state:
             arrays.append(t._data)
-        try:
-            frame = binding.frames.pop()
-        except IndexError:  # all are in use: make another
-            frame = self.bind(*binding.arrays)
-        outputs, saved = frame[0](*arrays)
+        outputs, saved = binding.forward(*arrays)
         if self.updated:
             for t, new in zip(self.updated, outputs[len(self.kinds) :], strict=True):
                 t._data = np.asarray(new)
         if not operation.outputs:
-            if operation.frames:
-                binding.frames.append(frame)
             return self._nested(outputs, [])
         parents = binding.parents
         if operation.takes_inputs:
-            parents = [*parents[:3], *(nodes[s] if isinstance(s, int) else s._node for s in self.sources)]
-        run = _new(_Run)
-        run.frame, run.frames, run.saved, run.operation, run.found = frame, binding.frames, saved, operation, None
-        values = (saved, binding.reads, run, *operation.blanks)
+            parents = [*parents[:OWN], *(nodes[s] if isinstance(s, int) else s._node for s in self.sources)]
+        values = (saved, binding.reads, binding.backward, [], *operation.blanks)
         if operation.outputs == 1:
             result = _new(Result)
             result._data = out = np.asarray(outputs[self.first])
@@ -510,7 +499,7 @@ def _report(program: Program, writer: Writer) -> Report:
         len(lines) - forward,
         len(writer.hoisted),
         len(memory.arrays),
-        memory.bytes,
+        sum(map(size, memory.arrays)),
     )
 
 
@@ -520,11 +509,11 @@ def _report(program: Program, writer: Writer) -> Report:
 class _Operation:
     """A compiled function as an operation of the graph: its rules give the gradients that ``backward`` computes.
 
-    The values of its node are what the forward pass left, the parameters' arrays, and the `_Run`.
+    The values of its node are what the forward pass left, the parameters' arrays that ``backward`` reads, that function
+    and a place for what it returns; then nothing for each of the leaves.
     """
 
     name = "compiled function"
-    frames = MOST_FRAMES
     prepare = each = None  # what else pictures ask an operation for
     function = None
     inputs = sys.maxsize
@@ -533,52 +522,27 @@ class _Operation:
         self.outputs = outputs  # of those that have gradients
         self.blanks = (None,) * len(sources)
         self.takes_inputs = any(isinstance(source, int) for source in sources)
-        self.rules = [None, None, None, *map(_rule, range(len(sources)))]
+        self.rules = [*[None] * OWN, *(self._rule(position) for position in range(len(sources)))]
 
+    def _rule(self, position: int) -> Callable[..., Any]:
+        def rule(g: Any, out: Any, saved: list[Any], reads: Any, backward: Any, found: list[Any], *blanks: Any) -> Any:
+            if not found or found[0] is not g or found[1][position] is None:  # all are computed at once
+                found[:] = g, self._gradients(backward, g, saved)
+            gradient, found[1][position] = found[1][position], None  # whoever asks again gets another array
+            return np.asarray(gradient)
 
-def _rule(position: int) -> Callable[..., Any]:
-    def rule(g: Any, out: Any, saved: Any, reads: Any, run: _Run, *blanks: Any) -> Any:
-        return run.gradient(g, position)
+        rule.unread = {-1, *range(2, 1000)}  # type: ignore[attr-defined]
+        return rule
 
-    rule.unread = {-1, *range(3, 1000)}  # type: ignore[attr-defined]
-    return rule
-
-
-class _Run:
-    """One forward pass: its memory, which nobody else writes to until this is gone."""
-
-    __slots__ = ("found", "frame", "frames", "operation", "saved", "seed")
-
-    frame: Frame
-    frames: list[Frame]
-    saved: tuple[Any, ...]
-    operation: _Operation
-    found: list[Any] | None
-    seed: Any
-
-    def gradient(self, g: Any, position: int) -> Any:
-        """One of the gradients; all are computed when the first is asked for."""
-        found = self.found
-        if found is None or self.seed is not g or found[position] is None:
-            if any(isinstance(part, Tensor) for part in (g if self.operation.outputs > 1 else (g,))):
-                raise GraphError(
-                    "a compiled function gives first derivatives only: compile the derivative instead, such as "
-                    "tg.compile(tg.grad(f)) or tg.compile(tg.hvp(f)), or use the function itself with create_graph"
-                )
-            found = self.found = list(self.gradients(g))
-            self.seed = g
-        gradient, found[position] = found[position], None  # whoever asks again gets another array
-        return gradient if gradient.__class__ is _ndarray else np.asarray(gradient)
-
-    def gradients(self, g: Any) -> tuple[Any, ...]:
-        """All of them, for the gradient ``g`` of the output, or of each of the outputs."""
-        if self.operation.outputs > 1:
-            return self.frame[1](*g, *self.saved)  # type: ignore[no-any-return]
-        return self.frame[1](g, *self.saved)  # type: ignore[no-any-return]
-
-    def __del__(self) -> None:
-        if len(self.frames) < self.operation.frames:
-            self.frames.append(self.frame)
+    def _gradients(self, backward: Callable[..., Any], g: Any, saved: list[Any]) -> list[Any]:
+        """For the gradient ``g`` of the output, or of each of the outputs."""
+        seeds = g if self.outputs > 1 else (g,)
+        if any(isinstance(seed, Tensor) for seed in seeds):
+            raise GraphError(
+                "a compiled function gives first derivatives only: compile the derivative instead, such as "
+                "tg.compile(tg.grad(f)) or tg.compile(tg.hvp(f)), or use the function itself with create_graph"
+            )
+        return list(backward(*seeds, [*saved]))
 
 
 _new = object.__new__
@@ -605,12 +569,14 @@ class Result(Tensor):
         ):
             super().backward(gradient, retain_graph, create_graph)
             return
-        run = node.values[2]
-        gradients = run.frame[1](self._data.dtype.type(1), *run.saved)
+        (saved, _, backward, *_), parents = node.values, node.parents
+        if retain_graph:
+            saved = [*saved]
+        else:
+            node.values, node.parents = None, ()
+        gradients = backward(self._data.dtype.type(1), saved)
         leaf: Any
-        for leaf, g in zip(node.parents[3:], gradients, strict=True):
+        for leaf, g in zip(parents[OWN:], gradients, strict=True):
             if leaf.grad is not None:
                 g = _unwrap(leaf.grad) + g
             leaf.grad = g if g.__class__ is _ndarray else np.asarray(g)
-        if not retain_graph:
-            node.values, node.parents = None, ()

@@ -208,7 +208,8 @@ class Adam(Optimizer):
         # The divisors of m̂ and v̂ are numbers: taken out of the root, they save two passes over the vector.
         inside, c = group["eps_in_sqrt"], math.sqrt(1 - beta2**t)  # √v̂ = √v / c
         step_size = lr * c / (1 - beta1**t)
-        step = m / root(v, eps * c * c if inside else eps * c, inside)
+        divisor = root(v, eps * c * c if inside else eps * c, inside)
+        step = np.divide(m, divisor, out=divisor)
         step *= step_size
         theta -= step
 
