@@ -742,7 +742,10 @@ def test_training_and_evaluation_mode():
     assert np.any(compiled(X).data == 0)
     model[1].eval()
     equal(compiled(X), model(X).data)
-    assert programs(compiled) == 2
+    for switch in (model.train, model.eval):
+        switch()
+        compiled(X)
+    assert programs(compiled) == 3
 
 
 def test_new_shapes_and_a_smaller_last_batch():
@@ -1596,7 +1599,7 @@ def test_another_thread_ends_its_tracing_at_any_moment(monkeypatch):
             self.clear()
             return full
 
-    monkeypatch.setattr(trace, "running", Ending([trace.Tracing([])]))
+    monkeypatch.setattr(trace, "running", Ending([trace.Tracing()]))
     trace.running[0].thread = 0
     assert not trace.is_tracing()
     monkeypatch.undo()

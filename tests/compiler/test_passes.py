@@ -13,7 +13,7 @@ from tinygrad_opt import Tensor, nn
 from tinygrad_opt.compiler import passes
 from tinygrad_opt.compiler.program import Call, Program, Value, replaced
 from tinygrad_opt.compiler.source import Memory, Writer
-from tinygrad_opt.compiler.trace import trace
+from tinygrad_opt.compiler.trace import Tracing, trace
 from tinygrad_opt.nn import functional as F
 from tinygrad_opt.rules.registry import primitive
 
@@ -27,7 +27,8 @@ def leaf(data):
 
 def traced(function, *args):
     """The program of a function, as it is before the passes."""
-    tracing, _ = trace(function, (args, {}), [f"x{i}" for i in range(len(args))], [])
+    tracing = Tracing()
+    trace(tracing, function, args, {}, [f"x{i}" for i in range(len(args))])
     return tracing.program
 
 

@@ -6,7 +6,6 @@ finds one operation there, with a rule for each of its leaves, and the rules run
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import inspect
 import sys
@@ -23,10 +22,19 @@ from tinygrad_opt import graph, tensor
 from tinygrad_opt.compiler.passes import simplify
 from tinygrad_opt.compiler.program import Program, Value, replaced
 from tinygrad_opt.compiler.source import Writer, identifier, size
-from tinygrad_opt.compiler.trace import SIMPLE, HookedError, Tracer, Tracing, is_tracing, running, trace
+from tinygrad_opt.compiler.trace import (
+    SIMPLE,
+    HookedError,
+    Tracing,
+    attributes,
+    changes,
+    is_tracing,
+    running,
+    same,
+    trace,
+)
 from tinygrad_opt.errors import CompileError, GraphError
 from tinygrad_opt.graph import Node, mode, record
-from tinygrad_opt.nn.module import Module
 from tinygrad_opt.rules.shaping import Bundle, unpack
 from tinygrad_opt.tensor import NO_OPTIONS, Tensor, _unwrap, _wrap, apply
 
@@ -206,17 +214,7 @@ def _look(tree: Any, key: list[Any], arrays: list[Any], nodes: dict[int, Any]) -
     elif hasattr(tree, "__array__"):
         raise CompileError(f"a compiled function takes arrays and Tensors; got a {type(tree).__name__}: np.asarray(x)")
     else:
-        key.append(_Itself(tree))
-
-
-class _Itself:
-    """An argument that is equal to nothing but itself, such as a module."""
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Itself) and other.value is self.value
+        key += type(tree), tree  # such as a module, which is equal to nothing but itself
 
 
 def _name(function: Function) -> str:
@@ -228,18 +226,21 @@ def _name(function: Function) -> str:
 
 
 class _Binding:
-    """The arrays that a program was bound to, and what belongs to them."""
+    """A program bound to the arrays that its Tensors hold now."""
 
-    __slots__ = ("arrays", "backward", "forward", "held", "nodes", "parents", "reads")
+    __slots__ = ("arrays", "backward", "forward", "nodes", "parents", "reads", "tensors")
 
     def __init__(self, program: _Compiled) -> None:
-        tensors = [t for _, t in program.bound]
-        self.arrays = tuple(t._data for t in tensors)
-        self.nodes = tuple(t._node for t in tensors)
-        self.held = self.arrays + self.nodes
+        self.tensors = [t for _, t in program.bound]
+        self.arrays, self.nodes = [t._data for t in self.tensors], [t._node for t in self.tensors]
         self.reads = tuple(array for array, read in zip(self.arrays, program.read, strict=True) if read)
         self.parents = [*[None] * OWN, *(None if isinstance(s, int) else s._node for s in program.sources)]
         self.forward, self.backward = program.bind(*self.arrays)
+
+    def holds(self) -> bool:
+        """Whether the Tensors hold these arrays still, and have the same nodes."""
+        held = zip(self.tensors, self.arrays, self.nodes, strict=True)
+        return all(t._data is array and t._node is node for t, array, node in held)
 
 
 class _Compiled:
@@ -249,26 +250,18 @@ class _Compiled:
 
     def __init__(self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any], key: list[Any]) -> None:
         self.key = key
+        self.date = graph.last_rebinding
         self.bound: list[tuple[Value, Tensor]] = []
         self.state: list[tuple[Value, Tensor]] = []
-        self.modes: dict[Module, bool] = {}
-        self.outside = list(_variables(function))  # name, how to read it, what it was
-        generators, modules = _met([function, args, kwargs])
-        for module in modules:  # the outermost first: parameters without a name get theirs
-            with contextlib.suppress(TypeError):
-                list(module.named_parameters())
-        before = [(module, dict(vars(module))) for module in modules]
+        self.outside = list(_variables(function, set()))  # name, how to read it, what it was
+        defaults = getattr(function, "__defaults__", None) or ()
+        tracing = Tracing([*(value for *_, value in self.outside), *args, *kwargs.values(), *defaults])
+        self.modules = tracing.modules
         try:
-            tracing, result = trace(function, (args, kwargs), _argument_names(function, args, kwargs), generators)
+            result = trace(tracing, function, args, kwargs, _argument_names(function, args, kwargs))
         except HookedError:
             self.hooked = True
             return
-        finally:
-            self.modules = [(module, _attributes(module)) for module in modules]
-            self.date = graph.last_rebinding
-        _check_attributes(before)
-        self.modules += [(module, _attributes(module)) for module in tracing.modes if module not in modules]
-        self.modes = tracing.modes
         program, self.sources = tracing.program, tracing.sources
         assigned = {value: t for value, t in program.bound.items() if id(t) in tracing.assigned}
         program.inputs += assigned
@@ -307,10 +300,9 @@ class _Compiled:
 
     def changed(self) -> list[str]:
         """What is not as it was, and cannot be taken up."""
-        names = [name for name, read, value in self.outside if not _same(read(), value)]
-        for module, attributes in self.modules:
-            names += [f"{type(module).__name__}.{name}" for name in _changes(module, attributes)]
-        names += [f"{type(m).__name__}.training" for m, training in self.modes.items() if m.training is not training]
+        names = [name for name, read, value in self.outside if not same(read(), value)]
+        for module, then in self.modules.items():
+            names += [f"{type(module).__name__}.{name}" for name in changes(then, attributes(module))]
         nodes = [*(self.binding.nodes if self.bound else ()), *(None for _ in self.state)]
         for (value, t), node in zip(self.bound + self.state, nodes, strict=True):
             if t._data.shape != value.shape or t._data.dtype != value.dtype or (t._node is None) is not (node is None):
@@ -320,15 +312,14 @@ class _Compiled:
     def fits(self) -> bool:
         """Whether the code is right just now; arrays in the place of others are taken up."""
         for _, read, value in self.outside:
-            if read() is not value and not _same(read(), value):
+            if read() is not value and not same(read(), value):
                 return False
         date = graph.last_rebinding
         if self.date != date:  # of any Tensor or module: is it one of ours?
             if self.changed():
                 return False
-            new = _Binding(self)
-            if any(a is not b for a, b in zip(new.held, self.binding.held, strict=True)):
-                self.binding = new
+            if not (self.hooked or self.binding.holds()):
+                self.binding = _Binding(self)
             self.date = date
         return True
 
@@ -372,13 +363,14 @@ class _Compiled:
         return replaced(self.template, lambda leaf: given[leaf.number] if isinstance(leaf, _Place) else leaf)
 
 
-def _variables(function: Any) -> Iterator[tuple[str, Callable[[], Any], Any]]:
-    """The variables outside of a function that it names: name, how to read it, and what it is bound to now."""
+def _variables(function: Any, seen: set[Any]) -> Iterator[tuple[str, Callable[[], Any], Any]]:
+    """The variables that a function names, or a function that it names: name, how to read it, what it is bound to."""
     while isinstance(function, (functools.partial, types.MethodType)):
         function = function.func if isinstance(function, functools.partial) else function.__func__
     code = getattr(function, "__code__", None)
-    if code is None:
+    if code is None or code in seen or (function.__module__ or "").startswith(LIBRARIES):
         return
+    seen.add(code)
     known = function.__globals__
     readers: dict[str, Callable[[], Any]] = {n: functools.partial(known.get, n) for n in _names(code) if n in known}
     for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
@@ -387,6 +379,7 @@ def _variables(function: Any) -> Iterator[tuple[str, Callable[[], Any], Any]]:
         value = read()
         if not isinstance(value, (types.ModuleType, type, types.BuiltinFunctionType)):
             yield name, read, value
+            yield from _variables(value, seen)
 
 
 def _content(cell: types.CellType) -> Any:
@@ -397,74 +390,11 @@ def _content(cell: types.CellType) -> Any:
         return None
 
 
-def _met(things: list[Any]) -> tuple[list[np.random.Generator], list[Module]]:
-    """The random generators and modules that can be reached from a function and its arguments."""
-    generators: list[np.random.Generator] = []
-    modules: list[Module] = []
-    seen: dict[int, Any] = {}
-    waiting = things
-    while waiting and len(seen) < 10_000:
-        thing = waiting.pop()
-        if id(thing) in seen:
-            continue
-        seen[id(thing)] = thing
-        if isinstance(thing, np.random.Generator):
-            generators.append(thing)
-        elif isinstance(thing, (list, tuple)):
-            waiting += thing[:1000]
-        elif isinstance(thing, dict):
-            waiting += list(thing.values())[:1000]
-        elif isinstance(thing, functools.partial):
-            waiting += [thing.func, thing.args, thing.keywords]
-        elif isinstance(thing, types.MethodType):
-            waiting += [thing.__self__, thing.__func__]
-        elif isinstance(thing, types.FunctionType) and not (thing.__module__ or "").startswith(LIBRARIES):
-            waiting += [value for *_, value in _variables(thing)] + [thing.__defaults__, thing.__kwdefaults__]
-        elif not isinstance(thing, (type, types.ModuleType, types.FunctionType, Tensor)) and hasattr(thing, "__dict__"):
-            modules += [thing] if isinstance(thing, Module) else []
-            waiting += vars(thing).values()
-    return generators, modules
-
-
-def _attributes(module: Module) -> dict[str, Any]:
-    """The attributes of a module but its mode, and whether it has hooks."""
-    hooks = module._hooks
-    attributes = {name: value for name, value in vars(module).items() if name != "training"}
-    return {**attributes, "hooks": hooks is not None and bool(hooks.before or hooks.after)}
-
-
-def _changes(module: Module, attributes: dict[str, Any]) -> list[str]:
-    """The attributes of a module that are not what they were."""
-    now = _attributes(module)
-    names = [name for name, value in attributes.items() if not _same(now.get(name), value)]
-    return names + [name for name in now if name not in attributes]
-
-
-def _check_attributes(before: list[tuple[Module, dict[str, Any]]]) -> None:
-    """Raise where the function has changed a module: that is undone, and would not be done again at the next call."""
-    for module, attributes in before:
-        now = dict(vars(module))
-        names = [name for name in attributes if not _same(now.get(name), attributes[name])]
-        names += [n for n, v in now.items() if isinstance(v._data if isinstance(v, Tensor) else v, Tracer)]
-        if names:
-            vars(module).clear()
-            vars(module).update(attributes)
-            raise CompileError(
-                f"the function sets {type(module).__name__}.{names[0]}, which it would not do again at the next call: "
-                "return the value with the result"
-            )
-
-
 def _names(code: types.CodeType) -> Iterator[str]:
     yield from code.co_names
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             yield from _names(constant)
-
-
-def _same(now: Any, then: Any) -> bool:
-    """Whether a variable or an attribute is what it was: the same object, or an equal number or string."""
-    return now is then or (type(now) is type(then) and isinstance(now, SIMPLE) and now == then)
 
 
 class _Place:

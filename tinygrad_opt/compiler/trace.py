@@ -4,8 +4,8 @@ Such an array is a Tracer. It implements NumPy's protocols, as Tensor does, and 
 do otherwise: so the function, the layers, the backward walk of ``graph.py`` and the gradient rules run on it as they
 are. A Tracer also has a sample, the array itself in this one run, which tells the shape and dtype of every result.
 
-While a function is traced, three attributes are watched in its thread: what a Tensor holds (a Tracer for every Tensor
-that was there before, and what is assigned to it), whether a module is in training mode, and whether it has hooks.
+While a function is traced, its thread is watched: what a Tensor holds (a Tracer for every Tensor that was there before,
+and what is assigned to it), and which modules are looked at.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from tinygrad_opt.rules.registry import name_of
 from tinygrad_opt.tensor import Tensor, _wrap
 
 SIMPLE = (int, float, bool, str, type(None), np.generic)  # what never changes
+HOOKS = "forward hooks"
 RULES = os.path.dirname(shaping.__file__)
 
 # Questions about shapes and dtypes are answered while tracing.
@@ -180,9 +181,9 @@ def _called_in_rules() -> bool:
 
 
 class Tracing:
-    """One run of a function on Tracers: what it has met so far."""
+    """One run of a function on Tracers: what it has met so far. ``values`` may be generators that it draws from."""
 
-    def __init__(self, generators: Iterable[np.random.Generator]) -> None:
+    def __init__(self, values: Iterable[Any] = ()) -> None:
         self.program = Program()
         self.thread = threading.get_ident()
         self.backward = False
@@ -190,12 +191,13 @@ class Tracing:
         self.made: dict[int, Tensor] = {}  # Tensors made in this run
         self.given: set[int] = set()  # those of them that stand for arguments
         self.assigned: dict[int, tuple[Tensor, Any]] = {}  # Tensors whose data was assigned, with what they held
-        self.modes: dict[Module, bool] = {}
+        self.modules: dict[Module, dict[str, Any]] = {}  # that it looked at, with their attributes before
+        self.set_attributes: list[str] = []  # of modules, by the function
         self.sources: list[Any] = []  # what each of the gradients belongs to: the number of an input, or a Tensor
         legacy = np.random.get_bit_generator()  # type: ignore[attr-defined]
         self.shared = {legacy, rng.generator_or_default(None).bit_generator}
-        named = (generator.bit_generator for generator in generators)
-        self.random = {bits: (bits.state, bits.state) for bits in (*self.shared, *named)}
+        self.random = {bits: (bits.state, bits.state) for bits in self.shared}  # state before, and as expected now
+        self.note_generators(values)
         self.drawn: set[Any] = set()  # those that recorded calls drew from
         self.pythons = _python_random().getstate()
 
@@ -260,13 +262,17 @@ class Tracing:
 
     # Random numbers ---------------------------------------------------------------------------------------------------
 
+    def note_generators(self, values: Iterable[Any]) -> None:
+        """Keep an eye on those among ``values``."""
+        for value in values:
+            if isinstance(value, np.random.Generator):
+                bits = value.bit_generator
+                self.random.setdefault(bits, (bits.state, bits.state))
+
     @contextlib.contextmanager
     def _drawing(self, args: tuple[Any, ...]) -> Iterator[None]:
         """A recorded call that may draw random numbers: at the end of the run, all draws are taken back."""
-        for generator in args:
-            if isinstance(generator, np.random.Generator):
-                bits = generator.bit_generator
-                self.random.setdefault(bits, (bits.state, bits.state))
+        self.note_generators(args)
         self.check_draws()
         yield
         changed = {bits for bits, (_, state) in self.random.items() if not rng.equal_states(bits.state, state)}
@@ -321,17 +327,36 @@ class Tracing:
                     f"array has that shape and is computed anew at each call\n{graph.users_line()}"
                 )
 
+    def look_at(self, module: Module) -> None:
+        """The function looks at a module, an outer one before those in it: its parameters get their names."""
+        if module not in self.modules:
+            self.modules[module] = attributes(module)
+            self.note_generators(self.modules[module].values())
+            with contextlib.suppress(TypeError):
+                list(module.named_parameters())
+
     def undo(self) -> None:
-        """Put back the data that the function assigned to Tensors, and the generators it drew from."""
+        """Put back attributes, the data that the function assigned to Tensors, and the generators it drew from."""
         for tensor, array in self.assigned.values():
             _slot.__set__(tensor, array)
         alone = threading.active_count() == 1
         for bits, (start, _) in self.random.items():
             if alone or bits in self.drawn or bits not in self.shared:
                 bits.state = start
+        for module, before in self.modules.items():
+            names = changes(before, attributes(module))
+            if names:
+                vars(module).clear()
+                vars(module).update({name: value for name, value in before.items() if name != HOOKS})
+                self.set_attributes += [f"{type(module).__name__}.{name}" for name in names]
 
-    def check_leaves(self) -> None:
-        """Raise where the function itself called backward(); the gradients from before are back then."""
+    def check_changes(self) -> None:
+        """Raise where the function set attributes, or called backward() itself; all is as it was before, then."""
+        if self.set_attributes:
+            raise CompileError(
+                f"the function sets {self.set_attributes[0]}, which it would not do again at the next call: "
+                "return the value with the result"
+            )
         made = [(t, grad) for t, _, _, grad in self.captured.values() if t._node and t._node.grad is not grad]
         changed = [(t, grad) for t, grad in made if t.grad is None or isinstance(t.grad._data, Tracer)]
         for tensor, grad in changed:
@@ -422,26 +447,13 @@ def _write_data(tensor: Tensor, new: Any) -> None:
     _slot.__set__(tensor, new)
 
 
-def _read_mode(module: Module) -> bool:
-    mode: bool = vars(module).get("training", True)
+def _read_attribute(module: Module, name: str) -> Any:
+    value = object.__getattribute__(module, name)
     if is_tracing():
-        running[-1].modes[module] = mode
-    return mode
-
-
-def _read_hooks(module: Module) -> Any:
-    hooks = vars(module).get("_hooks")
-    if hooks is not None and (hooks.before or hooks.after) and is_tracing():
-        raise HookedError
-    return hooks
-
-
-def _write_hooks(module: Module, hooks: Any) -> None:
-    vars(module)["_hooks"] = hooks
-
-
-def _write_mode(module: Module, mode: bool) -> None:
-    vars(module)["training"] = mode
+        running[-1].look_at(module)
+        if name == "_hooks" and value is not None and (value.before or value.after):
+            raise HookedError
+    return value
 
 
 @contextlib.contextmanager
@@ -450,25 +462,21 @@ def watching(tracing: Tracing) -> Iterator[None]:
     with _one_at_a_time:
         running.append(tracing)
         Tensor._data = property(_read_data, _write_data)  # type: ignore[misc]
-        Module.training = property(_read_mode, _write_mode)  # type: ignore[assignment]
-        Module._hooks = property(_read_hooks, _write_hooks)  # type: ignore[assignment]
+        Module.__getattribute__ = _read_attribute  # type: ignore[method-assign, assignment]
         try:
             yield
         finally:
             Tensor._data = _slot  # type: ignore[misc]
-            Module.training, Module._hooks = True, None
+            del Module.__getattribute__
             running.pop()
             tracing.undo()
 
 
-def trace(
-    function: Function, args: Any, names: list[str], generators: Iterable[np.random.Generator]
-) -> tuple[Tracing, Any]:
-    """Trace ``function(*args[0], **args[1])``: the finished run, and what the function returned.
+def trace(tracing: Tracing, function: Function, args: Any, kwargs: Any, names: list[str]) -> Any:
+    """Trace ``function(*args, **kwargs)``, and give back what it returned.
 
     ``names`` are those of the arrays and Tensors among the arguments, in order.
     """
-    tracing = Tracing(generators)
     program, order = tracing.program, iter(names)
     sources: dict[Node, Any] = {}  # leaf -> the number of the input, or the Tensor, that it belongs to
 
@@ -486,7 +494,7 @@ def trace(
         return tensor
 
     with watching(tracing), np.errstate(all="ignore"):  # the run of the program will warn
-        inner, options = replaced(args, given)
+        inner, options = replaced((args, kwargs), given)
         result = function(*inner, **options)
         tracing.check_draws()
         outputs = tracing.outputs(result)
@@ -498,14 +506,14 @@ def trace(
         tracing.backward = True
         grads = graph.backpropagate(zip(nodes, seeds, strict=True), inputs=leaves) if leaves else {}
         program.outputs = [_value(y._data if isinstance(y, Tensor) else y) for y in outputs]
-    tracing.check_leaves()
+    tracing.check_changes()
     leaves = [leaf for leaf in leaves if leaf in grads]
     for leaf in leaves:
         tracing.name_gradient(grads[leaf], tracing.leaf_value(leaf, sources[leaf]))
     program.seeds = [seed.value for seed in seeds]
     program.gradients = [_value(grads[leaf]) for leaf in leaves]
     tracing.sources = [sources[leaf] for leaf in leaves]
-    return tracing, result
+    return result
 
 
 class _Careful:
@@ -535,6 +543,22 @@ class _Careful:
 
         careful.unread = {-1, *range(99)}  # type: ignore[attr-defined]
         return careful
+
+
+def attributes(module: Module) -> dict[str, Any]:
+    """The attributes of a module, and whether it has hooks."""
+    training, hooks, own = (object.__getattribute__(module, name) for name in ("training", "_hooks", "__dict__"))
+    return {"training": training, **own, HOOKS: hooks is not None and bool(hooks.before or hooks.after)}
+
+
+def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """The names of the attributes that are not what they were."""
+    return [n for n in {**before, **now} if n not in before or n not in now or not same(now[n], before[n])]
+
+
+def same(now: Any, then: Any) -> bool:
+    """Whether a variable or an attribute is what it was: the same object, or an equal number or string."""
+    return now is then or (type(now) is type(then) and isinstance(now, SIMPLE) and bool(now == then))
 
 
 def _share_memory(array: Any, result: Any) -> bool:
