@@ -297,6 +297,9 @@ class _Compiled:
         self.is_single = isinstance(self.template, _Place)
         self.first = self.kinds.index("differentiable") if differentiable else 0
         self.operation = _Operation(self.sources, differentiable)
+        losses = [seed for seed in tracing.program.seeds if seed.shape == ()]
+        self.is_loss = len(losses) == differentiable == 1 and not self.operation.takes_inputs
+        self.operation.one = losses[0].dtype.type(1) if self.is_loss else None
 
     def changed(self) -> list[str]:
         """What is not as it was, and cannot be taken up."""
@@ -339,8 +342,9 @@ class _Compiled:
             parents = [*parents[:OWN], *(nodes[s] if isinstance(s, int) else s._node for s in self.sources)]
         values = (saved, binding.reads, binding.backward, [], *operation.blanks)
         if operation.outputs == 1:
-            result = _new(Result)
-            result._data = out = np.asarray(outputs[self.first])
+            out = np.asarray(outputs[self.first])
+            result = _new(Result if self.is_loss else Tensor)
+            result._data = out
             result._name = None
             result._node = record(operation, values, NO_OPTIONS, out, parents)  # type: ignore[arg-type]
             return result if self.is_single else self._nested(outputs, [result])
@@ -447,6 +451,7 @@ class _Operation:
     prepare = each = None  # what else pictures ask an operation for
     function = None
     inputs = sys.maxsize
+    one: Any = None  # where the way back from a loss begins
 
     def __init__(self, sources: list[Any], outputs: int) -> None:
         self.outputs = outputs  # of those that have gradients
@@ -486,27 +491,17 @@ class Result(Tensor):
     def backward(self, gradient: Any = None, retain_graph: bool = False, create_graph: bool = False) -> None:
         """As that of every Tensor."""
         node = self._node
-        if (
-            gradient is not None
-            or create_graph
-            or mode.now[1]
-            or node is None
-            or node.op.takes_inputs
-            or node.values is None
-            or node.retain
-            or self._data.shape
-            or graph._last_change > node.index
-        ):
+        special = gradient is not None or create_graph or mode.now[1] or node is None or node.retain
+        if special or node.values is None or graph._last_change > node.index:  # type: ignore[union-attr]
             super().backward(gradient, retain_graph, create_graph)
             return
-        (saved, _, backward, *_), parents = node.values, node.parents
+        leaves: Any = node.parents[OWN:]  # type: ignore[union-attr]
+        saved, _, backward, *_ = node.values  # type: ignore[union-attr]
         if retain_graph:
             saved = [*saved]
         else:
-            node.values, node.parents = None, ()
-        gradients = backward(self._data.dtype.type(1), saved)
-        leaf: Any
-        for leaf, g in zip(parents[OWN:], gradients, strict=True):
+            node.values, node.parents = None, ()  # type: ignore[union-attr]
+        for leaf, g in zip(leaves, backward(node.op.one, saved), strict=True):  # type: ignore[union-attr]
             if leaf.grad is not None:
                 g = _unwrap(leaf.grad) + g
             leaf.grad = g if g.__class__ is _ndarray else np.asarray(g)

@@ -73,10 +73,12 @@ class Vector:
         missing = False
         for leaf, place in zip(self.current_leaves(), self.places, strict=True):
             grad = leaf and leaf.grad
-            if grad is None:
+            if grad.__class__ is _ndarray:
+                place[...] = grad
+            elif grad is None:
                 missing = True
             else:
-                place[...] = grad if grad.__class__ is _ndarray else grad._data
+                place[...] = grad._data
         if not missing and len(steps) == steps.count(steps[0]):
             graph.note_changes([self.span])
             self.steps = [steps[0] + 1] * len(steps)

@@ -223,7 +223,8 @@ def _reduce(losses, reduction):
     """The mean or the sum of all losses, or (``"none"``) the losses themselves."""
     if reduction == "none":
         return losses
-    total = np.add.reduce(losses, axis=None)
+    few = losses.ndim == 1 and losses.size <= 1024
+    total = np.dot(losses, _ones(losses.shape, losses.dtype)) if few else np.add.reduce(losses, axis=None)
     return total / losses.size if reduction == "mean" else total
 
 
