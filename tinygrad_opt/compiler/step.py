@@ -48,12 +48,13 @@ _ndarray = np.ndarray
 
 
 def compile(function: Function) -> CompiledFunction:
-    """The same function, faster: traced once, and from then on straight-line NumPy with memory that is used again.
+    """The same function, faster: traced once, and from then on straight-line NumPy.
 
     ``function`` takes arrays, Tensors, other values, and lists, tuples and dicts of them, and returns Tensors or arrays
     (or a nesting of them), such as a loss. Call the result in its place, and ``backward()`` on what that returns. It is
     traced anew for other shapes and dtypes, for other values of the arguments that are no arrays, for training and
-    evaluation mode, and when an attribute of a module, or a variable that the function names, is another one.
+    evaluation mode, and when an attribute of a module is another one, or a variable that the function, or a function
+    that it names, uses.
     Parameters and other Tensors are read at every call; all else that the function looks at is taken to stay the same.
 
     ``source`` is the generated code, ``report()`` says what the compiler did. Also usable as a decorator. All outputs
