@@ -343,10 +343,16 @@ def note_changes(spans: Iterable[Span]) -> None:
 last_rebinding = 0  # when a leaf last got another array or node, or a module another attribute or hook
 
 
-def note_rebinding() -> None:
-    """Date such a change: who keeps what Tensors and modules hold looks at them anew then."""
+def note_rebinding(seen: int = 0) -> int:
+    """Date such a change: who keeps what Tensors and modules hold looks at them anew then.
+
+    Who has seen everything up to the date ``seen`` has seen everything up to the one that is returned.
+    """
     global last_rebinding
-    last_rebinding = next(_clock)
+    with _changing:
+        nothing_else = last_rebinding == seen
+        last_rebinding = next(_clock)
+        return last_rebinding if nothing_else else seen
 
 
 def _check_unchanged(node: Node) -> None:

@@ -1,11 +1,13 @@
 """tg.compile: what it computes, what it refuses, and when it traces anew; always compared with the function itself."""
 
 import copy
+import dataclasses
 import functools
 import pickle
 import random
 import sys
 import threading
+import types
 import warnings
 from collections import namedtuple
 
@@ -1361,6 +1363,9 @@ closed_over = np.random.default_rng(1)
         pytest.param(lambda x, g: x + g.normal(), (np.random.default_rng(0),), id="argument"),
         pytest.param(lambda x, g=closed_over: x + g.normal(), (), id="default argument"),
         pytest.param(Noisy(), (), id="attribute"),
+        pytest.param(Noisy().forward, (), id="attribute of the owner of a method"),
+        pytest.param(functools.partial(lambda x, g: x + g.normal(), g=np.random.default_rng(0)), (), id="partial"),
+        pytest.param(lambda x, g: x + g["a"][0].normal(), ({"a": [np.random.default_rng(0)]},), id="nested"),
         pytest.param(lambda x: x + noise(), (), id="called function"),
         pytest.param(lambda x: x + random.random(), (), id="Python's own"),
         pytest.param(
@@ -1603,3 +1608,145 @@ def test_another_thread_ends_its_tracing_at_any_moment(monkeypatch):
     trace.running[0].thread = 0
     assert not trace.is_tracing()
     monkeypatch.undo()
+
+
+# What lies in memory in another way than when the function was traced ------------------------------------------------
+
+
+def test_gradients_are_in_memory_of_their_own_however_the_argument_lies():
+    p, q = leaf(np.zeros((2, 3))), leaf(np.zeros(6))
+    compiled = tg.compile(lambda x: (np.sin(x) * (p + q.reshape(2, 3))).sum())
+    compiled(np.asfortranarray(X)).backward()
+    p.grad = q.grad = None
+    compiled(X).backward()
+    assert not np.shares_memory(p.grad.data, q.grad.data)
+    equal(q.grad, np.sin(X).ravel())
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_results_are_in_memory_of_their_own_however_the_argument_lies(order):
+    compiled = tg.compile(lambda x: np.reshape(x, -1))
+    for argument in (np.asarray(X, order=order), np.ascontiguousarray(X), np.asfortranarray(X)):
+        found = compiled(argument)
+        np.testing.assert_array_equal(found, argument.reshape(-1))
+        assert not np.shares_memory(found, argument)
+
+
+def test_large_arrays_with_several_views_are_deleted_once():
+    row, column = leaf(np.linspace(0, 1, 60)), leaf(np.linspace(1, 2, 60)[:, None])
+
+    def f(x):
+        a, b = np.broadcast_arrays(np.exp(x * row), np.sin(x * column))
+        return (a * b + np.cos(a)).sum()
+
+    assert_same(tg.compile(f), f, [row, column], np.ones((60, 60)))
+
+
+def test_an_index_that_is_an_array_and_one_that_is_a_number():
+    def f(x, i):
+        y = np.exp(x)
+        row = y[i]
+        return np.sin(np.cos(y * 2)) + row
+
+    compiled = tg.compile(f)
+    for index in (np.array(1), np.int64(1), np.array(0)):
+        np.testing.assert_allclose(compiled(X, index), f(X, index))
+
+
+def test_zeros_keep_their_sign():
+    for constant in (np.array([-0.0, 0.0, 1.0])[:2], np.full(2, -0.0)):
+        f = lambda x, constant=constant: np.copysign(x, constant)
+        np.testing.assert_array_equal(tg.compile(f)(np.ones(2)), f(np.ones(2)))
+
+
+# What else may change ------------------------------------------------------------------------------------------------
+
+
+def test_a_buffer_that_one_compiled_function_updates_and_another_reads():
+    norm = nn.BatchNorm1d(3)
+    train, look = tg.compile(lambda x: norm(x).sum()), tg.compile(lambda x: (x - norm.running_mean).sum())
+    for number in range(4):
+        train(X * number)
+        np.testing.assert_allclose(look(X).item(), (X - norm.running_mean.data).sum())
+    assert programs(train) == programs(look) == 1
+
+
+FACTOR = 2.0
+
+
+def scaled(x):
+    return x * FACTOR
+
+
+class Stretched(nn.Module):
+    def forward(self, x):
+        return scaled(x)
+
+
+STRETCHED = Stretched()
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: scaled(x).sum(),
+        lambda x: tg.compile(scaled)(x).sum(),
+        tg.grad(lambda x: (scaled(x) ** 2).sum()),
+        Stretched(),
+        lambda x: STRETCHED(x),
+    ],
+)
+def test_variables_of_functions_that_the_function_calls(f, monkeypatch):
+    compiled = tg.compile(f)
+    for factor in (2.0, 5.0, 2.0):
+        monkeypatch.setitem(globals(), "FACTOR", factor)
+        equal(compiled(X), np.asarray(f(X)))
+
+
+def test_functions_of_modules_whose_names_begin_as_ours(monkeypatch):
+    helpers = types.ModuleType("numpy_helpers")
+    exec("SCALE = 2.0\ndef f(x):\n    return (x * SCALE).sum()", vars(helpers))
+    compiled = tg.compile(helpers.f)
+    for helpers.SCALE in (2.0, 5.0):
+        assert compiled(np.ones(3)) == 3 * helpers.SCALE
+
+
+def test_modules_that_cannot_be_hashed():
+    @dataclasses.dataclass
+    class Factor(nn.Module):
+        k: float = 2.0
+
+        def forward(self, x):
+            return x * self.k
+
+    first, second = Factor(), Factor()
+    compiled = tg.compile(lambda x: first(x) + second(x))
+    for second.k in (2.0, 7.0):
+        np.testing.assert_allclose(compiled(X), X * (2.0 + second.k))
+
+
+def test_a_set_as_an_argument():
+    chosen = {0, 2}
+    compiled = tg.compile(lambda x, rows: sum(x[row] for row in rows))
+    assert compiled(np.arange(4.0), chosen) == 2
+    chosen.add(3)
+    assert compiled(np.arange(4.0), chosen) == 5
+
+
+def test_an_attribute_of_a_module_that_is_only_set():
+    log = Stretched()
+
+    def f(x):
+        y = x * 2
+        log.last = y
+        return y.sum()
+
+    with pytest.raises(CompileError, match=r"sets Stretched\.last"):
+        tg.compile(f)(X)
+    assert not hasattr(log, "last")
+
+
+def test_einsum_of_an_argument_and_a_parameter():
+    w = leaf(np.arange(8.0).reshape(2, 4))
+    f = lambda x: np.einsum("ij,jk->ik", x, w).sum()
+    assert_same(tg.compile(f), f, [w], np.ones((3, 2)))

@@ -522,3 +522,15 @@ def test_modules_show_their_options():
     assert repr(nn.MultiMarginLoss(2)).startswith("MultiMarginLoss(p=2, margin=1.0, reduction='mean')")
     assert "reduction='sum'" in repr(nn.MSELoss("sum"))
     assert "label_smoothing=0.1" in repr(nn.CrossEntropyLoss(label_smoothing=0.1))
+
+
+@pytest.mark.parametrize("classes", [2, 10, 2000])
+@pytest.mark.parametrize("dtype", ["int64", "int8", "uint8"])
+def test_indices_that_are_no_class(classes, dtype):
+    logits = np.zeros((3, classes))
+    known = min(classes, 100) - 1
+    assert F.cross_entropy(logits, np.array([0, 1, known], dtype)).item() == pytest.approx(np.log(classes))
+    wrong = {-1, -classes, -classes - 1, -2 * classes, -3 * classes, classes, 2 * classes, -128, 127}
+    for index in wrong & set(range(np.iinfo(dtype).min, np.iinfo(dtype).max + 1)) - set(range(classes)):
+        with pytest.raises(ValueError, match=f"got {index}$"):
+            F.cross_entropy(logits, np.array([0, index, 1], dtype))

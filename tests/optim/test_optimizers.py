@@ -446,6 +446,17 @@ def test_a_full_first_step_does_not_use_up_the_warning():
     assert a.item() == pytest.approx(0.9)
 
 
+def test_zero_grad_between_forward_and_backward_changes_nothing_else():
+    w = nn.Parameter([1.0, 2.0])
+    first, second = optim.SGD([w], lr=0.1), optim.SGD([w], lr=0.2)
+    w.data = w.data * 3
+    loss = (w * w).sum()
+    first.zero_grad()
+    second.zero_grad()
+    loss.backward()
+    np.testing.assert_allclose(w.grad.data, [6.0, 12.0])
+
+
 def test_two_optimizers_over_the_same_parameters():
     shared = parameters()
     first, second = optim.SGD(shared, lr=0.1, momentum=0.9), optim.Adam(shared, lr=0.05)

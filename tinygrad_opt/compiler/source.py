@@ -46,8 +46,6 @@ class Memory:
         for call in program.calls:
             shared = set().union(*(self.roots[x] for x in call.shares))
             self.roots.update((value, shared or {value}) for value in call.results)
-        wanted = [value for value in program.wanted if isinstance(value, Value)]
-        self.handed_out = {value for value in wanted if self.roots[value] == {value}} - program.known
         self.last = self._last_uses()
         self.into: dict[Value, Value] = {}
         self.gone: dict[Call, list[Value]] = {}
@@ -98,7 +96,9 @@ class Memory:
                     ours.add(value)
             for value in [x for x in names if self.last[x] <= number]:
                 if size(value) > LARGE:
-                    self.gone.setdefault(call, []).extend(names.pop(value))
+                    dead = dict.fromkeys(names.pop(value))
+                    self.gone.setdefault(call, []).extend(dead)
+                    names = {x: [name for name in those if name not in dead] for x, those in names.items()}
                 elif value in ours:
                     names.pop(value)
                     free.setdefault(kind(value), []).append(value)
@@ -119,6 +119,7 @@ class Writer:
         for call in program.calls:  # functions have the names that are theirs
             if call.function not in SPELLED:
                 self.function(call.function)
+        self.makers = {value: call.function for call in program.calls for value in call.results}
         self.hoisted = self._hoisted()
         self._name_values()
 
@@ -182,6 +183,8 @@ class Writer:
         """A constant array: one that is the same number everywhere is written down."""
         flat = array.ravel()
         if not array.size or array.dtype.kind not in "fiub" or not (flat == flat[0]).all():
+            return self._constant("constant", array)
+        if flat[0] == 0 and array.dtype.kind == "f" and np.signbit(flat).any():  # -0.0 == 0.0
             return self._constant("constant", array)
         dtype, first = self.text(array.dtype), flat[0].item()
         if array.shape == ():
@@ -259,11 +262,14 @@ class Writer:
         return part(index)
 
     def handed(self, value: Any, given: set[Value]) -> str:
-        """Something that comes out: as it is where that is memory of its own, and otherwise as a copy."""
-        if isinstance(value, Value) and value in self.memory.handed_out and value not in given:
-            given.add(value)
+        """Something that comes out: as it is where that is an array of its own, and otherwise as a copy."""
+        maker = self.makers.get(value) if isinstance(value, Value) else None
+        if maker is None or value in given or self.memory.roots[value] != {value}:
+            return f"np.array({self.text(value)})"
+        given.add(value)
+        if makes_array(maker):
             return self.names[value]
-        return f"np.array({self.text(value)})"
+        return f"{self._constant('own', own)}({self.names[value]})"
 
     # The code ---------------------------------------------------------------------------------------------------------
 
@@ -333,6 +339,11 @@ OPERATORS = {
     np.negative: "-{}",
 }
 SPELLED = {*SPELLED_AS_RESHAPE, *METHODS, np.transpose, shaping.getitem, network.pick}
+
+
+def own(array: Any) -> Any:
+    """An array as it is, or a copy if it is a view."""
+    return array if array.base is None else array.copy()
 
 
 def makes_array(function: Function) -> bool:

@@ -35,6 +35,7 @@ from tinygrad_opt.compiler.trace import (
 )
 from tinygrad_opt.errors import CompileError, GraphError
 from tinygrad_opt.graph import Node, mode, record
+from tinygrad_opt.nn.module import Module
 from tinygrad_opt.rules.shaping import Bundle, unpack
 from tinygrad_opt.tensor import NO_OPTIONS, Tensor, _unwrap, _wrap, apply
 
@@ -122,9 +123,9 @@ class CompiledFunction:
         arrays: list[Any] = []
         nodes: dict[int, Node | None] = {}
         for arg in args:
-            if arg.__class__ is _ndarray:
+            if arg.__class__ is _ndarray:  # what `_look` does, for the most common kind
                 arrays.append(arg)
-                key += arg.shape, arg.dtype
+                key += _ndarray, arg.shape, arg.dtype
             else:
                 _look(arg, key, arrays, nodes)
         if kwargs:
@@ -201,7 +202,7 @@ def _look(tree: Any, key: list[Any], arrays: list[Any], nodes: dict[int, Any]) -
         key += Tensor, tree._data.shape, tree._data.dtype, tree._node is None
     elif isinstance(tree, (np.ndarray, np.generic)):
         arrays.append(tree)
-        key += tree.shape, tree.dtype
+        key += np.ndarray if isinstance(tree, np.ndarray) else np.generic, tree.shape, tree.dtype
     elif isinstance(tree, (list, tuple)):
         key += type(tree), len(tree)
         for item in tree:
@@ -210,6 +211,8 @@ def _look(tree: Any, key: list[Any], arrays: list[Any], nodes: dict[int, Any]) -
         key += dict, *tree
         for item in tree.values():
             _look(item, key, arrays, nodes)
+    elif isinstance(tree, (set, frozenset)):
+        key += type(tree), frozenset(tree)
     elif isinstance(tree, (*SIMPLE, type, np.dtype)):
         key += type(tree), repr(tree) if isinstance(tree, float) else tree  # 0.0 == -0.0, and nan != nan
     elif hasattr(tree, "__array__"):
@@ -254,9 +257,11 @@ class _Compiled:
         self.date = graph.last_rebinding
         self.bound: list[tuple[Value, Tensor]] = []
         self.state: list[tuple[Value, Tensor]] = []
-        self.outside = list(_variables(function, set()))  # name, how to read it, what it was
-        defaults = getattr(function, "__defaults__", None) or ()
-        tracing = Tracing([*(value for *_, value in self.outside), *args, *kwargs.values(), *defaults])
+        generators, modules = _met([function, args, kwargs])
+        seen: set[Any] = set()
+        named = (function, *(type(module).forward for module in modules))
+        self.outside = [v for f in named for v in _variables(f, seen)]  # name, how to read it, what it was
+        tracing = Tracing(generators, modules)
         self.modules = tracing.modules
         try:
             result = trace(tracing, function, args, kwargs, _argument_names(function, args, kwargs))
@@ -305,7 +310,7 @@ class _Compiled:
     def changed(self) -> list[str]:
         """What is not as it was, and cannot be taken up."""
         names = [name for name, read, value in self.outside if not same(read(), value)]
-        for module, then in self.modules.items():
+        for module, then in self.modules.values():
             names += [f"{type(module).__name__}.{name}" for name in changes(then, attributes(module))]
         nodes = [*(self.binding.nodes if self.bound else ()), *(None for _ in self.state)]
         for (value, t), node in zip(self.bound + self.state, nodes, strict=True):
@@ -336,6 +341,7 @@ class _Compiled:
         if self.updated:
             for t, new in zip(self.updated, outputs[len(self.kinds) :], strict=True):
                 t._data = np.asarray(new)
+            self.date = graph.note_rebinding(self.date)
         if not operation.outputs:
             return self._nested(outputs, [])
         parents = binding.parents
@@ -372,10 +378,12 @@ def _variables(function: Any, seen: set[Any]) -> Iterator[tuple[str, Callable[[]
     """The variables that a function names, or a function that it names: name, how to read it, what it is bound to."""
     while isinstance(function, (functools.partial, types.MethodType)):
         function = function.func if isinstance(function, functools.partial) else function.__func__
+    if hasattr(function, "__wrapped__") and not isinstance(function, type):
+        yield from _variables(function.__wrapped__, seen)
     code = getattr(function, "__code__", None)
-    if code is None or code in seen or (function.__module__ or "").startswith(LIBRARIES):
+    if code is None or id(function) in seen or (function.__module__ or "").partition(".")[0] in LIBRARIES:
         return
-    seen.add(code)
+    seen.add(id(function))
     known = function.__globals__
     readers: dict[str, Callable[[], Any]] = {n: functools.partial(known.get, n) for n in _names(code) if n in known}
     for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
@@ -385,6 +393,35 @@ def _variables(function: Any, seen: set[Any]) -> Iterator[tuple[str, Callable[[]
         if not isinstance(value, (types.ModuleType, type, types.BuiltinFunctionType)):
             yield name, read, value
             yield from _variables(value, seen)
+
+
+def _met(things: list[Any]) -> tuple[list[np.random.Generator], list[Module]]:
+    """The random generators and modules that can be reached from a function and its arguments, outer ones first."""
+    generators: list[np.random.Generator] = []
+    modules: list[Module] = []
+    seen: dict[int, Any] = {}
+    functions: set[Any] = set()
+    waiting = things
+    while waiting and len(seen) < 10_000:
+        thing = waiting.pop()
+        if id(thing) in seen or isinstance(thing, (type, types.ModuleType, Tensor, np.ndarray)):
+            continue
+        seen[id(thing)] = thing
+        if isinstance(thing, np.random.Generator):
+            generators.append(thing)
+        elif isinstance(thing, Module):
+            modules.append(thing)
+        if isinstance(thing, (list, tuple, dict)):
+            waiting += list(thing.values() if isinstance(thing, dict) else thing)[:1000]
+        elif isinstance(thing, functools.partial):
+            waiting += [thing.func, thing.args, thing.keywords]
+        elif isinstance(thing, types.MethodType):
+            waiting += [thing.__self__, thing.__func__]
+        elif isinstance(thing, types.FunctionType):
+            waiting += [value for *_, value in _variables(thing, functions)] + [thing.__defaults__, thing.__kwdefaults__]
+        elif hasattr(thing, "__dict__"):
+            waiting += vars(thing).values()
+    return generators, modules
 
 
 def _content(cell: types.CellType) -> Any:

@@ -84,7 +84,7 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
         return self.tracing.record(ufunc if method == "__call__" else getattr(ufunc, method), inputs, kwargs)
 
     def __array_function__(self, function: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if any(issubclass(kind, Tensor) for kind in types):
+        if any(issubclass(kind, Tensor) for kind in (*types, *map(type, args))):
             return NotImplemented
         if getattr(function, "inline", False):
             if function.prepare is not None:
@@ -181,9 +181,9 @@ def _called_in_rules() -> bool:
 
 
 class Tracing:
-    """One run of a function on Tracers: what it has met so far. ``values`` may be generators that it draws from."""
+    """One run of a function on Tracers: what it has met so far. It may draw from ``generators`` and use ``modules``."""
 
-    def __init__(self, values: Iterable[Any] = ()) -> None:
+    def __init__(self, generators: Iterable[Any] = (), modules: Iterable[Module] = ()) -> None:
         self.program = Program()
         self.thread = threading.get_ident()
         self.backward = False
@@ -191,13 +191,15 @@ class Tracing:
         self.made: dict[int, Tensor] = {}  # Tensors made in this run
         self.given: set[int] = set()  # those of them that stand for arguments
         self.assigned: dict[int, tuple[Tensor, Any]] = {}  # Tensors whose data was assigned, with what they held
-        self.modules: dict[Module, dict[str, Any]] = {}  # that it looked at, with their attributes before
+        self.modules: dict[int, tuple[Module, dict[str, Any]]] = {}  # by id, with their attributes before the run
         self.set_attributes: list[str] = []  # of modules, by the function
         self.sources: list[Any] = []  # what each of the gradients belongs to: the number of an input, or a Tensor
         legacy = np.random.get_bit_generator()  # type: ignore[attr-defined]
         self.shared = {legacy, rng.generator_or_default(None).bit_generator}
         self.random = {bits: (bits.state, bits.state) for bits in self.shared}  # state before, and as expected now
-        self.note_generators(values)
+        self.note_generators(generators)
+        for module in modules:
+            self.look_at(module)
         self.drawn: set[Any] = set()  # those that recorded calls drew from
         self.pythons = _python_random().getstate()
 
@@ -329,9 +331,9 @@ class Tracing:
 
     def look_at(self, module: Module) -> None:
         """The function looks at a module, an outer one before those in it: its parameters get their names."""
-        if module not in self.modules:
-            self.modules[module] = attributes(module)
-            self.note_generators(self.modules[module].values())
+        if id(module) not in self.modules:
+            self.modules[id(module)] = module, attributes(module)
+            self.note_generators(self.modules[id(module)][1].values())
             with contextlib.suppress(TypeError):
                 list(module.named_parameters())
 
@@ -343,7 +345,7 @@ class Tracing:
         for bits, (start, _) in self.random.items():
             if alone or bits in self.drawn or bits not in self.shared:
                 bits.state = start
-        for module, before in self.modules.items():
+        for module, before in self.modules.values():
             names = changes(before, attributes(module))
             if names:
                 vars(module).clear()

@@ -25,7 +25,7 @@ Array = npt.NDArray[Any]
 Group = dict[str, Any]
 
 _ndarray = np.ndarray
-BLOCK = 32_768  # elements: so many of θ, g, the state and what an update computes stay in the second-level cache
+BLOCK = 24_576  # elements: so many of θ, g, the state and what an update computes stay in the second-level cache
 
 
 class Vector:
@@ -213,7 +213,8 @@ class Optimizer:
     def zero_grad(self) -> None:
         """Forget all gradients: ``grad`` of every parameter is None again."""
         for vector in self._vectors:
-            for leaf in vector.current_leaves():
+            for p in vector.parameters:
+                leaf = p._node
                 if leaf is not None:
                     leaf.grad = None
 

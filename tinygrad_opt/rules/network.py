@@ -336,12 +336,8 @@ defvjp(
 @primitive(pure=False)
 def one_hot(places, classes):
     """A mask (..., classes), True at each of the class indices (...); raises ValueError for one that is no class."""
-    places = places.astype(np.intp, copy=False)
-    try:  # to take rows of a table is faster than to compare, while it is small
-        mask = _masks(classes).take(places, axis=0) if classes <= 1024 else places[..., None] == np.arange(classes)
-    except IndexError:
-        mask = None
-    if mask is None or np.count_nonzero(mask) != places.size:
+    mask = np.equal(places[..., None], _numbers(classes))
+    if np.count_nonzero(mask) != places.size:
         wrong = places[(places < 0) | (places >= classes)]
         raise ValueError(f"class indices must lie in 0 ... {classes - 1} for {classes} classes; got {wrong.flat[0]}")
     return mask
@@ -351,9 +347,9 @@ NON_DIFFERENTIABLE.add(one_hot)
 
 
 @functools.lru_cache(maxsize=16)
-def _masks(classes):
-    """Row i is the mask of class i; in as many rows more, which negative indices find, there is no class."""
-    return np.eye(2 * classes, classes, dtype=bool)
+def _numbers(classes):
+    """0, 1, 2, ... ``classes`` - 1."""
+    return np.arange(classes)
 
 
 @primitive
