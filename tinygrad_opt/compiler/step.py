@@ -418,7 +418,10 @@ def _met(things: list[Any]) -> tuple[list[np.random.Generator], list[Module]]:
         elif isinstance(thing, types.MethodType):
             waiting += [thing.__self__, thing.__func__]
         elif isinstance(thing, types.FunctionType):
-            waiting += [value for *_, value in _variables(thing, functions)] + [thing.__defaults__, thing.__kwdefaults__]
+            waiting += [value for *_, value in _variables(thing, functions)] + [
+                thing.__defaults__,
+                thing.__kwdefaults__,
+            ]
         elif hasattr(thing, "__dict__"):
             waiting += vars(thing).values()
     return generators, modules
