@@ -28,7 +28,7 @@ WITH_FIT = sorted(path.name for path in EXAMPLES.glob("*.py") if path.name not i
 @pytest.mark.parametrize("name", WITH_FIT)
 def test_an_example_that_uses_fit_learns_the_same(name, tmp_path):
     environment = {**os.environ, "MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    options = ["--epochs", "2", "--seed", "1", "--output", str(tmp_path / "results")]
+    options = ["--epochs", "1", "--seed", "1", "--output", str(tmp_path / "results")]
     twice = [sys.executable, "-W", "error", str(Path(__file__).with_name("twice.py")), str(EXAMPLES / name), *options]
     result = subprocess.run(twice, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr[-2000:]
