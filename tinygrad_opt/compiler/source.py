@@ -84,11 +84,10 @@ class Memory:
             result = call.result
             if is_elementwise(call) and result.shape:
                 dying = [x for x in call.operands if x in ours and self.last[x] == number and kind(x) == kind(result)]
-                waiting = free.setdefault(kind(result), [])
-                for taken in dying[:1] or waiting[-1:]:
-                    self.into[result] = taken
+                candidates = dying or free.get(kind(result))
+                if candidates:
+                    self.into[result] = taken = candidates.pop(0)
                     names[result] = names.pop(taken, [])
-                    waiting[:] = [x for x in waiting if x is not taken]
             for value in call.results:
                 for root in self.roots[value] - self.program.known:
                     names.setdefault(root, []).append(value)

@@ -531,18 +531,18 @@ class Result(Tensor):
 
     def backward(self, gradient: Any = None, retain_graph: bool = False, create_graph: bool = False) -> None:
         """As that of every Tensor."""
-        node = self._node
+        node: Any = self._node
         special = gradient is not None or create_graph or mode.now[1] or node is None or node.retain
-        if special or node.values is None or graph._last_change > node.index:  # type: ignore[union-attr]
+        if special or node.values is None or graph._last_change > node.index:
             super().backward(gradient, retain_graph, create_graph)
             return
-        leaves: Any = node.parents[OWN:]  # type: ignore[union-attr]
-        saved, _, backward, *_ = node.values  # type: ignore[union-attr]
+        leaves = node.parents[OWN:]
+        saved, _, backward, *_ = node.values
         if retain_graph:
             saved = [*saved]
         else:
-            node.values, node.parents = None, ()  # type: ignore[union-attr]
-        for leaf, g in zip(leaves, backward(node.op.one, saved), strict=True):  # type: ignore[union-attr]
+            node.values, node.parents = None, ()
+        for leaf, g in zip(leaves, backward(node.op.one, saved), strict=True):
             if leaf.grad is not None:
                 g = _unwrap(leaf.grad) + g
             leaf.grad = g if g.__class__ is _ndarray else np.asarray(g)

@@ -96,10 +96,11 @@ class Vector:
 
     def current_leaves(self) -> list[Any]:
         """The node of every parameter, None for one that requires no gradient; θ holds the parameters' values."""
-        if self.date != graph.last_rebinding:
+        date = graph.last_rebinding  # read first: what another thread changes meanwhile is seen at the next step
+        if self.date != date:
             self._gather_moved()
             self.leaves = [p._node for p in self.parameters]
-            self.date = graph.last_rebinding
+            self.date = date
         return self.leaves
 
     def _gather_moved(self) -> None:
