@@ -83,10 +83,11 @@ class Memory:
         for number, call in calls:
             result = call.result
             if is_elementwise(call) and result.shape:
-                dying = [x for x in call.operands if x in ours and self.last[x] == number and kind(x) == kind(result)]
+                operands = reversed([*call.operands])  # the first of them is taken before others
+                dying = [x for x in operands if x in ours and self.last[x] == number and kind(x) == kind(result)]
                 candidates = dying or free.get(kind(result))
                 if candidates:
-                    self.into[result] = taken = candidates.pop(0)
+                    self.into[result] = taken = candidates.pop()
                     names[result] = names.pop(taken, [])
             for value in call.results:
                 for root in self.roots[value] - self.program.known:
