@@ -1750,3 +1750,13 @@ def test_einsum_of_an_argument_and_a_parameter():
     w = leaf(np.arange(8.0).reshape(2, 4))
     f = lambda x: np.einsum("ij,jk->ik", x, w).sum()
     assert_same(tg.compile(f), f, [w], np.ones((3, 2)))
+
+
+def test_an_object_that_has_every_attribute():
+    class Agreeable:
+        def __getattr__(self, name):
+            return self
+
+    anything = Agreeable()
+    compiled = tg.compile(lambda x: x * 2 if anything.at_all else x)
+    np.testing.assert_array_equal(compiled(X), 2 * X)

@@ -378,10 +378,14 @@ def _variables(function: Any, seen: set[Any]) -> Iterator[tuple[str, Callable[[]
     """The variables that a function names, or a function that it names: name, how to read it, what it is bound to."""
     while isinstance(function, (functools.partial, types.MethodType)):
         function = function.func if isinstance(function, functools.partial) else function.__func__
-    if hasattr(function, "__wrapped__") and not isinstance(function, type):
+    if isinstance(function, (types.FunctionType, CompiledFunction)) and hasattr(function, "__wrapped__"):
         yield from _variables(function.__wrapped__, seen)
     code = getattr(function, "__code__", None)
-    if code is None or id(function) in seen or (function.__module__ or "").partition(".")[0] in LIBRARIES:
+    if (
+        not isinstance(code, types.CodeType)
+        or id(function) in seen
+        or (function.__module__ or "").partition(".")[0] in LIBRARIES
+    ):
         return
     seen.add(id(function))
     known = function.__globals__
