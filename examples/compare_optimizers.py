@@ -23,7 +23,7 @@ import os
 import time
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from statistics import mean, median, pstdev
 
@@ -154,19 +154,23 @@ def final_loss(result):
     return mean(losses) if all(map(math.isfinite, losses)) else math.inf
 
 
+@cache
+def load(problem):
+    return PROBLEMS[problem][0](return_X_y=True)
+
+
 class Network:
     """A network, its training data in batches, and the data that are held out."""
 
     def __init__(self, problem, batch_size, seed):
-        load, layers, _ = PROBLEMS[problem]
-        x, y = load(return_X_y=True)
+        x, y = load(problem)
         x, self.x_test, self.y, self.y_test = train_test_split(x, y, test_size=0.25, stratify=y, random_state=seed)
         scaler = StandardScaler().fit(x)
         self.x, self.x_test = (
             (x / 16, self.x_test / 16) if problem == "digits" else map(scaler.transform, (x, self.x_test))
         )
         generator = np.random.default_rng(seed)
-        self.model = nn.MLP(layers, nn.ReLU, generator=generator)
+        self.model = nn.MLP(PROBLEMS[problem][1], nn.ReLU, generator=generator)
         self.loader = tg.DataLoader(
             self.x, self.y, batch_size=batch_size, shuffle=batch_size != "all", generator=generator
         )
@@ -343,8 +347,8 @@ def momentum_damps(seeds, epochs, table):
 
 def best_steps(epochs, make, **options):
     """The fewest steps to the target over a fine grid of rates, and that rate."""
-    rates = np.geomspace(0.002, 2, 31 if epochs >= 10 else 11)
-    return min((descend(make, 600, 1e-4, lr=float(lr), **options)[1], float(lr)) for lr in rates)
+    rates, steps = np.geomspace(0.002, 2, 31 if epochs >= 10 else 11), 60 * min(epochs, 10)
+    return min((descend(make, steps, 1e-4, lr=float(lr), **options)[1], float(lr)) for lr in rates)
 
 
 def momentum_is_faster(seeds, epochs, table):

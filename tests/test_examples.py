@@ -1,12 +1,11 @@
 """The examples: each runs alone in any folder and writes the files that it says it wrote."""
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests import scripts
 
 pytest.importorskip("sklearn")
 pytest.importorskip("matplotlib")
@@ -25,13 +24,12 @@ EXPECTED = {
 }
 
 
+SMALL = {"compare_optimizers.py": ["--seeds", "1"]}  # what makes an example small besides few epochs
+
+
 def run(script, folder, *arguments):
     """What the script printed, run in ``folder`` as a user would run it."""
-    environment = {**os.environ, "MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    command = [sys.executable, "-W", "error", str(script), "--output", str(folder / "results"), *arguments]
-    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
-    assert result.returncode == 0, result.stderr[-2000:]
-    return result.stdout
+    return scripts.run(script, folder, "--output", folder / "results", *SMALL.get(script.name, []), *arguments)
 
 
 def files_named_in(text):

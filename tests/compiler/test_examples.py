@@ -3,10 +3,8 @@
 Those that train with `fit` run twice in a process of their own, see `twice.py`. The others have loops of their own.
 """
 
-import os
 import re
 import runpy
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import numpy as np
 import pytest
 
 import tinygrad_opt as tg
+from tests import scripts
 from tinygrad_opt.errors import GraphError
 from tinygrad_opt.nn.functional import cross_entropy
 
@@ -27,12 +26,9 @@ WITH_FIT = sorted(path.name for path in EXAMPLES.glob("*.py") if path.name not i
 
 @pytest.mark.parametrize("name", WITH_FIT)
 def test_an_example_that_uses_fit_learns_the_same(name, tmp_path):
-    environment = {**os.environ, "MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    options = ["--epochs", "1", "--seed", "1", "--output", str(tmp_path / "results")]
-    twice = [sys.executable, "-W", "error", str(Path(__file__).with_name("twice.py")), str(EXAMPLES / name), *options]
-    result = subprocess.run(twice, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
-    assert result.returncode == 0, result.stderr[-2000:]
-    assert "are the same" in result.stdout
+    twice = Path(__file__).with_name("twice.py")
+    options = ["--epochs", "1", "--seed", "1", "--output", tmp_path / "results"]
+    assert "are the same" in scripts.run(twice, tmp_path, EXAMPLES / name, *options)
 
 
 def test_the_network_from_scratch_learns_the_same(tmp_path, monkeypatch, capsys):

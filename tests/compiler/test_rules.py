@@ -4,28 +4,12 @@ Each compiled function is called with the numbers of the case and with others, s
 stay in the code, and what the first call gave has to stay as it was.
 """
 
-import contextlib
-
 import numpy as np
-import pytest
 
 import tinygrad_opt as tg
 from tests.compiler.compare import Unchanged, assert_close, assert_equal, gradients, kinds, values, weighted
 from tests.gradients import leaves
-from tests.rules.cases import CASES
-from tinygrad_opt.rules.registry import name_of
-
-every_function = pytest.mark.parametrize("cases", CASES.values(), ids=map(name_of, CASES))
-
-
-@contextlib.contextmanager
-def noted(case):
-    """An error says in which case it came up."""
-    try:
-        yield
-    except Exception as error:
-        error.add_note(f"in the case {case.label}")
-        raise
+from tests.rules.cases import every_case
 
 
 def input_sets(case):
@@ -33,7 +17,8 @@ def input_sets(case):
     return [case.inputs, [1.01 * np.flip(a) for a in case.inputs]]
 
 
-def check_of_arguments(case):
+@every_case
+def test_inputs_that_are_arguments(case):
     """In float64, with the inputs as arguments; at last they lie column by column, which may change the rounding."""
     compiled, unchanged = tg.compile(case.call), Unchanged()
     sets = [(arrays, assert_equal) for arrays in input_sets(case)]
@@ -49,7 +34,8 @@ def check_of_arguments(case):
     unchanged.check()
 
 
-def check_of_parameters(case):
+@every_case
+def test_inputs_that_are_parameters(case):
     """In float32, with halves of the inputs as parameters, which get other arrays: the inputs are computed."""
 
     def loss_of(halves):
@@ -67,11 +53,3 @@ def check_of_parameters(case):
         assert_equal(found, gradients(expected, others), f"gradients, set {number}")
         unchanged.keep([loss.data, *found])
     unchanged.check()
-
-
-@pytest.mark.parametrize("check", [check_of_arguments, check_of_parameters])
-@every_function
-def test_each_case_is_the_same_compiled(cases, check):
-    for case in cases:
-        with noted(case):
-            check(case)

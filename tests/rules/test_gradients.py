@@ -7,11 +7,9 @@ import numpy as np
 import pytest
 
 from tests.gradients import check_first_order, check_second_order, gradient_of, leaves, random_like, results
-from tests.rules.cases import CASES, LIBRARY_FUNCTIONS
+from tests.rules.cases import CASES, LIBRARY_FUNCTIONS, every_case
 from tinygrad_opt import Tensor
 from tinygrad_opt.rules.registry import TABLE, name_of
-
-every_case = pytest.mark.parametrize("case", [c for cases in CASES.values() for c in cases], ids=lambda c: c.label)
 
 
 def test_every_rule_has_cases():

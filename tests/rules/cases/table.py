@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+import pytest
 
 from tinygrad_opt.rules.registry import COMPOSITES, TABLE, name_of
 
@@ -24,6 +25,22 @@ class Case(NamedTuple):
 
 
 CASES: dict[Callable[..., Any], list[Case]] = {}
+
+
+def every_case(check):
+    """The test ``check``, of one case, for every function: of all its cases in turn. An error names the case."""
+
+    @pytest.mark.parametrize("cases", CASES.values(), ids=map(name_of, CASES))
+    def test(cases):
+        for case in cases:
+            try:
+                check(case)
+            except BaseException as error:
+                error.add_note(f"in the case {case.label}")
+                raise
+
+    test.__doc__ = check.__doc__
+    return test
 
 
 def draw(label, shape, low=-2.0, high=2.0):
