@@ -225,6 +225,42 @@ def test_parameters_bigger_than_a_block(kind, options, formula):
         np.testing.assert_array_equal(big.data[:, i : i + 100], p.data)
 
 
+def test_a_rule_can_only_read_the_gradient(monkeypatch):
+    """It is that of the parameter itself where that is large."""
+
+    class Careless(optim.GradientDescent):
+        def update(self, group, t, theta, g, *state):
+            g *= 2
+
+    for block in (1, 100):
+        monkeypatch.setattr(machinery, "BLOCK", block)
+        params = parameters()
+        optimizer = Careless(params)
+        for p in params:
+            p.grad = np.ones(p.shape)
+        with pytest.raises(ValueError, match="read-only"):
+            optimizer.step()
+        assert all((p.grad.data == 1).all() for p in params)
+        params[0].grad.data[...] = 2  # its owner can change it still
+
+
+@pytest.mark.parametrize("block", [2, 100])
+def test_gradients_that_lie_in_another_order_or_are_the_parameters_themselves(block, monkeypatch):
+    monkeypatch.setattr(machinery, "BLOCK", block)
+    start = np.arange(6.0).reshape(2, 3)
+    w = nn.Parameter(start)
+    optimizer = optim.AdamW([w], lr=0.1, weight_decay=0.5)
+    expected = nn.Parameter(start)
+    other = optim.AdamW([expected], lr=0.1, weight_decay=0.5)
+    for gradient, same in ((w.data, start), (np.asfortranarray(start), start), (start[:, ::-1], start[:, ::-1].copy())):
+        w.grad, expected.grad = tg.Tensor(gradient), tg.Tensor(same)
+        if gradient is w.data:
+            w._node.grad = gradient  # without a copy
+        optimizer.step()
+        other.step()
+        np.testing.assert_array_equal(w.data, expected.data)
+
+
 @every_optimizer
 def test_a_quadratic_converges(kind, options, formula):
     target = np.array([1.0, -2.0, 3.0])

@@ -1,4 +1,4 @@
-"""Every rule of the table, against finite differences, to second order, on every case of `cases.py`."""
+"""Every rule of the table, against finite differences, to second order, on every case in `cases/`."""
 
 import dis
 import itertools
@@ -14,7 +14,7 @@ from tinygrad_opt.rules.registry import TABLE, name_of
 
 def test_every_rule_has_cases():
     missing = sorted(name_of(function) for function in LIBRARY_FUNCTIONS - CASES.keys())
-    assert not missing, f"add cases to tests/rules/cases.py for {missing}"
+    assert not missing, f"add cases to tests/rules/cases/ for {missing}"
 
 
 @pytest.mark.parametrize("function", sorted(LIBRARY_FUNCTIONS & TABLE.keys(), key=name_of), ids=name_of)

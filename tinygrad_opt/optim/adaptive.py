@@ -105,7 +105,7 @@ class RMSprop(Optimizer):
         average(E, gamma, g * g)
         if group["centered"]:
             M = state[1]
-            average(M, gamma, g.copy())
+            average(M, gamma, g)
             E = np.maximum(E - M * M, 0)  # rounding may make the variance negative
         step = g / root(E, eps, group["eps_in_sqrt"])
         if group["momentum"]:
@@ -203,13 +203,14 @@ class Adam(Optimizer):
     def update(self, group: Group, t: int, theta: Array, g: Array, *state: Array) -> None:
         """m ← β₁ m + (1 - β₁) g; v ← β₂ v + (1 - β₂) g²; θ ← θ - α m̂ / √(v̂ + ε)."""
         lr, (beta1, beta2), eps, (m, v) = group["lr"], group["betas"], group["eps"], state
-        average(v, beta2, g * g)
-        average(m, beta1, g)
+        room = g * g
+        average(v, beta2, room, room)
+        average(m, beta1, g, room)
         # The divisors of m̂ and v̂ are numbers: taken out of the root, they save two passes over the vector.
         inside, c = group["eps_in_sqrt"], math.sqrt(1 - beta2**t)  # √v̂ = √v / c
         step_size = lr * c / (1 - beta1**t)
-        divisor = root(v, eps * c * c if inside else eps * c, inside)
-        step = np.divide(m, divisor, out=divisor)
+        divisor = root(v, eps * c * c if inside else eps * c, inside, room)
+        step = np.divide(m, divisor, room)
         step *= step_size
         theta -= step
 
@@ -295,7 +296,7 @@ class NAdam(Adam):
     def update(self, group: Group, t: int, theta: Array, g: Array, *state: Array) -> None:
         """m̂ = μₜ₊₁ m / (1 - Πₜ₊₁) + (1 - μₜ) g / (1 - Πₜ); θ ← θ - α m̂ / √(v̂ + ε)."""
         lr, (beta1, beta2), eps, (m, v) = group["lr"], group["betas"], group["eps"], state
-        average(m, beta1, g.copy())
+        average(m, beta1, g)
         average(v, beta2, g * g)
         v_hat = v / (1 - beta2**t)
         mu, next_mu = (_mu(beta1, group["momentum_decay"], i) for i in (t, t + 1))

@@ -3,6 +3,7 @@
 The parameters of a group lie one after the other in one flat vector θ, and each parameter's array becomes a view of its
 part; the optimizer's state (a momentum, say) lies in vectors of the same length. An update rule is then the formula of
 the textbook on whole vectors. It is applied block by block, so that what it reads and writes stays in the cache.
+Gradients of large parameters are read where they are; the many small ones are put together first.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,17 +20,22 @@ import numpy.typing as npt
 from tinygrad_opt import graph
 from tinygrad_opt.errors import GraphError, ShapeError, StateDictError
 from tinygrad_opt.nn.module import Parameter
-from tinygrad_opt.tensor import Tensor
+from tinygrad_opt.tensor import Tensor, _unwrap
 
 Array = npt.NDArray[Any]
 Group = dict[str, Any]
 
-_ndarray = np.ndarray
-BLOCK = 24_576  # elements: so many of θ, g, the state and what an update computes stay in the second-level cache
+ONLY_ARRAYS = {np.ndarray}
+NO_LEAF = graph.record(None, None, {}, None, ())  # in the place of the leaf of what requires no gradient
+BLOCK = 32_768  # elements: so many of θ, g, the state and what an update computes stay in the second-level cache
+
+# Where a block lies: its part of θ, of g, and of each state vector. The gradient of a large parameter is not in g: then
+# these are the number of the parameter, and the part of its gradient.
+Block = tuple[Array, Array | None, list[Array], int, slice]
 
 
 class Vector:
-    """Parameters of one dtype laid out as one vector ``theta``, with their gradients ``g`` and state beside it."""
+    """Parameters of one dtype as one vector ``theta``; beside it the state, and ``g``, the small ones' gradients."""
 
     def __init__(self, group: Group, parameters: list[Parameter]) -> None:
         self.group = group
@@ -41,11 +47,16 @@ class Vector:
         ends = np.cumsum([p.size for p in parameters]).tolist()
         self.slices = [slice(end - p.size, end) for p, end in zip(parameters, ends, strict=True)]
         self.views: list[Array] = [self.theta[s].reshape(p.shape) for s, p in zip(self.slices, parameters, strict=True)]
-        self.places = [self.g[s].reshape(p.shape) for s, p in zip(self.slices, parameters, strict=True)]
-        self.span = graph.watch(self.theta)
+        self.places = {  # of the small ones' gradients, by the number of the parameter
+            i: self.g[s].reshape(p.shape)
+            for i, (s, p) in enumerate(zip(self.slices, parameters, strict=True))
+            if p.size <= BLOCK // 2
+        }
+        self.whole = slice(0, self.theta.size)
+        self.spans = [graph.watch(self.theta)]
         self.date = 0
         self.leaves: list[Any] = []  # of the parameters, as they were at that date
-        self._blocks: tuple[Any, list[list[Array]]] = (None, [])  # the last result of `blocks`, and what it was for
+        self._blocks: tuple[Any, list[Block]] = (None, [])  # the last blocks, and what they were for
         for p, view in zip(parameters, self.views, strict=True):
             p.data = view
 
@@ -55,36 +66,55 @@ class Vector:
             self.state[name] = np.zeros_like(self.theta)
         return self.state[name]
 
-    def blocks(self, names: tuple[str, ...], run: slice) -> list[list[Array]]:
-        """θ, g and the named states over ``run``, cut into blocks: what `Optimizer.update` is called with, in turn."""
-        if (names, run.start, run.stop) != self._blocks[0]:
-            vectors = [self.theta, self.g, *map(self.state_vector, names)]
-            starts = range(run.start, run.stop, BLOCK)
-            cuts = [slice(start, min(start + BLOCK, run.stop)) for start in starts]
-            self._blocks = (names, run.start, run.stop), [[v[cut] for v in vectors] for cut in cuts]
-        return self._blocks[1]
+    def blocks(self, names: tuple[str, ...], run: slice) -> Iterator[tuple[Array, Array, list[Array]]]:
+        """θ, g and the named states over ``run``, block by block: what `Optimizer.update` is called with, in turn."""
+        if (names, run) != self._blocks[0]:
+            self._blocks = (names, run), [*self._cut(names, run)]
+        for theta, g, state, number, part in self._blocks[1]:
+            if g is not None:
+                yield theta, g, state
+            else:
+                if part.start == 0:
+                    flat = self._gradient(number)
+                yield theta, flat[part], state
+
+    def _cut(self, names: tuple[str, ...], run: slice) -> Iterator[Block]:
+        """The blocks of ``run``: parts of a large parameter, or of several small ones side by side."""
+        vectors = [self.state_vector(name) for name in names]
+        members = [i for i, s in enumerate(self.slices) if run.start <= s.start and s.stop <= run.stop]
+        for number, group in itertools.groupby(members, lambda i: -1 if i in self.places else i):
+            stretch = [self.slices[i] for i in group]
+            first, last = stretch[0].start, stretch[-1].stop
+            for start in range(first, last, BLOCK):
+                cut = slice(start, min(start + BLOCK, last))
+                g = read_only(self.g[cut]) if number < 0 else None
+                yield self.theta[cut], g, [v[cut] for v in vectors], number, slice(start - first, cut.stop - first)
+
+    def _gradient(self, number: int) -> Array:
+        """The gradient of a large parameter in a row, where it is: a copy only if its elements lie in another order."""
+        flat = _unwrap(self.leaves[number].grad).reshape(-1)
+        return read_only(flat.copy() if np.may_share_memory(flat, self.theta) else flat)
 
     def runs(self) -> list[tuple[slice, int]]:
-        """Gather the gradients; list each stretch of θ that has them, with the number t of its coming update.
+        """Gather small gradients; list each stretch of θ that has gradients, with the number t of its coming update.
 
         Parameters side by side with gradients and the same t form one stretch: nearly always, that is all of θ.
         """
+        grads = [leaf.grad for leaf in self.current_leaves()]
+        complete = {*map(type, grads)} == ONLY_ARRAYS  # nearly always; a user may have set a Tensor, or None
+        if not complete:
+            grads = [_unwrap(grad) for grad in grads]
+            complete = all(grad is not None for grad in grads)
+        for i, place in self.places.items():
+            if complete or grads[i] is not None:
+                place[...] = grads[i]
         steps = self.steps
-        missing = False
-        for leaf, place in zip(self.current_leaves(), self.places, strict=True):
-            grad = leaf and leaf.grad
-            if grad.__class__ is _ndarray:
-                place[...] = grad
-            elif grad is None:
-                missing = True
-            else:
-                place[...] = grad._data
-        if not missing and len(steps) == steps.count(steps[0]):
-            graph.note_changes([self.span])
+        if complete and steps.count(steps[0]) == len(steps):
+            graph.note_changes(self.spans)
             self.steps = [steps[0] + 1] * len(steps)
-            return [(slice(0, self.theta.size), steps[0] + 1)]
+            return [(self.whole, self.steps[0])]
         runs = []
-        kinds = [None if p.grad is None else t for p, t in zip(self.parameters, steps, strict=True)]
+        kinds = [None if grad is None else t for grad, t in zip(grads, steps, strict=True)]
         for t, members in itertools.groupby(range(len(kinds)), kinds.__getitem__):
             if t is not None:
                 run = list(members)
@@ -95,11 +125,11 @@ class Vector:
         return runs
 
     def current_leaves(self) -> list[Any]:
-        """The node of every parameter, None for one that requires no gradient; θ holds the parameters' values."""
+        """The node of every parameter, NO_LEAF for one that requires no gradient; θ holds the parameters' values."""
         date = graph.last_rebinding  # read first: what another thread changes meanwhile is seen at the next step
         if self.date != date:
             self._gather_moved()
-            self.leaves = [p._node for p in self.parameters]
+            self.leaves = [p._node or NO_LEAF for p in self.parameters]
             self.date = date
         return self.leaves
 
@@ -186,7 +216,7 @@ class Optimizer:
         return self.state_names
 
     def update(self, group: Group, t: int, theta: Array, g: Array, *state: Array) -> None:
-        """Change ``theta`` in place by the rule; ``g`` is a copy of the gradient, ``t`` counts from 1."""
+        """Change ``theta`` in place by the rule; ``g``, the gradient, can only be read; ``t`` counts from 1."""
         raise NotImplementedError(f"{type(self).__name__} has no update rule")
 
     # What a user calls -----------------------------------------------------------------------------------------------
@@ -205,7 +235,7 @@ class Optimizer:
             names = self.state_of(vector.group)
             for run, t in vector.runs():
                 moved += run.stop - run.start
-                for theta, g, *state in vector.blocks(names, run):
+                for theta, g, state in vector.blocks(names, run):
                     self.update(vector.group, t, theta, g, *state)
         if moved < self._size:
             self._check_missing(moved)
@@ -214,10 +244,8 @@ class Optimizer:
     def zero_grad(self) -> None:
         """Forget all gradients: ``grad`` of every parameter is None again."""
         for vector in self._vectors:
-            for p in vector.parameters:
-                leaf = p._node
-                if leaf is not None:
-                    leaf.grad = None
+            for leaf in vector.current_leaves():
+                leaf.grad = None
 
     def state_dict(self) -> dict[str, Any]:
         """Everything but the parameters that the coming steps depend on: ``state`` and ``param_groups``, as in PyTorch.
@@ -341,14 +369,22 @@ def check_range(
     raise ValueError(f"{name} must be a number in {interval}; got {value!r}")
 
 
-def average(mean: Array, beta: float, x: Array) -> None:
-    """mean ← β mean + (1 - β) x: a running average of roughly the last 1/(1 - β) values of x, which is used up."""
+def read_only(x: Array) -> Array:
+    """The same view of an array, through which nobody can change it."""
+    x.flags.writeable = False
+    return x
+
+
+def average(mean: Array, beta: float, x: Array, room: Array | None = None) -> None:
+    """mean ← β mean + (1 - β) x: a running average of roughly the last 1/(1 - β) values of x.
+
+    ``room``, as in `root`, is an array that may be written over on the way; it may be x itself.
+    """
     mean *= beta
-    x *= 1 - beta
-    mean += x
+    mean += np.multiply(x, 1 - beta, room)
 
 
-def root(x: Array, eps: float, inside: bool) -> Array:
-    """√(x + ε), as the text has it, or (``inside`` is False) √x + ε, as PyTorch has it."""
-    y = x + eps if inside else np.sqrt(x)
-    return np.sqrt(y, out=y) if inside else np.add(y, eps, out=y)
+def root(x: Array, eps: float, inside: bool, room: Array | None = None) -> Array:
+    """√(x + ε), as the text has it, or (``inside`` is False) √x + ε, as PyTorch has it; in ``room`` if there is one."""
+    y: Array = np.add(x, eps, room) if inside else np.sqrt(x, room)
+    return np.sqrt(y, y) if inside else np.add(y, eps, y)
