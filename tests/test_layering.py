@@ -38,6 +38,8 @@ ORDER = [
     "nn.utils",
     "nn",
     "compiler.program",
+    "compiler.guards",
+    "compiler.watch",
     "compiler.trace",
     "compiler.passes",
     "compiler.source",

@@ -16,13 +16,14 @@ import pytest
 
 import tinygrad_opt as tg
 from tinygrad_opt import CompileError, GraphError, ShapeError, Tensor, nn, optim
-from tinygrad_opt.compiler import trace
+from tinygrad_opt.compiler import watch
 from tinygrad_opt.compiler.step import MOST_PROGRAMS, MOST_SURPRISES
+from tinygrad_opt.graph import Node
 from tinygrad_opt.nn import functional as F
 
 X = np.array([[0.5, -1.5, 2.0], [1.0, 0.3, -0.7]])
 Y = np.array([1, 0])
-SLOT = Tensor.__dict__["_data"]
+SLOTS = Tensor.__dict__["_data"], Node.__dict__["grad"]
 
 factor = 2.0  # a global variable that functions below name
 shared_generator = np.random.default_rng(7)
@@ -63,10 +64,10 @@ def assert_same(compiled, function, leaves, *args, **kwargs):
 def nothing_is_left_behind():
     """After a test the classes are as they were before it: nothing watches any more."""
     yield
-    assert Tensor.__dict__["_data"] is SLOT
+    assert (Tensor.__dict__["_data"], Node.__dict__["grad"]) == SLOTS
     assert nn.Module.__dict__["training"] is True
-    assert not trace.running
-    assert not trace.is_tracing()
+    assert not watch.running
+    assert not watch.is_tracing()
 
 
 # What it computes ----------------------------------------------------------------------------------------------------
@@ -1604,9 +1605,9 @@ def test_another_thread_ends_its_tracing_at_any_moment(monkeypatch):
             self.clear()
             return full
 
-    monkeypatch.setattr(trace, "running", Ending([trace.Tracing()]))
-    trace.running[0].thread = 0
-    assert not trace.is_tracing()
+    monkeypatch.setattr(watch, "running", Ending([watch.Watch()]))
+    watch.running[0].thread = 0
+    assert not watch.is_tracing()
     monkeypatch.undo()
 
 
@@ -1760,3 +1761,57 @@ def test_an_object_that_has_every_attribute():
     anything = Agreeable()
     compiled = tg.compile(lambda x: x * 2 if anything.at_all else x)
     np.testing.assert_array_equal(compiled(X), 2 * X)
+
+
+# Gradients, defaults and attributes of classes ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["gradients before", "none before"])
+def test_gradients_cannot_be_read_or_changed_inside(before):
+    model = nn.Linear(3, 2)
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    if before:
+        model(X).sum().backward()
+    uses = {
+        "zero_grad": lambda: model.zero_grad(),
+        "optimizer": lambda: optimizer.zero_grad(),
+        "assigned": lambda: setattr(model.weight, "grad", None),
+        "read": lambda: model.weight.grad,
+        "walked": lambda: (model.weight * 2).sum().backward(),
+    }
+    grads = [p.grad for p in model.parameters()]
+    for name, use in uses.items():
+
+        def f(x, use=use):
+            use()
+            return model(x).sum()
+
+        with pytest.raises(CompileError, match="reads or changes gradients"):
+            tg.compile(f)(X)
+        assert [p.grad for p in model.parameters()] == grads or name == "read"
+
+
+def test_other_defaults_of_a_function_are_seen():
+    def scaled(x, factor=2.0, *, shift=0.0):
+        return factor * x + shift
+
+    compiled = tg.compile(lambda x: scaled(x).sum())
+    equal(compiled(X), 2 * X.sum())
+    scaled.__defaults__ = (3.0,)
+    equal(compiled(X), 3 * X.sum())
+    scaled.__kwdefaults__ = {"shift": 1.0}
+    equal(compiled(X), 3 * X.sum() + X.size)
+
+
+def test_another_attribute_of_a_modules_class_is_seen():
+    class Scaled(nn.Module):
+        factor = 2.0
+
+        def forward(self, x):
+            return self.factor * x
+
+    model = Scaled()
+    compiled = tg.compile(lambda x: np.sum(model(x)))
+    equal(compiled(X), 2 * X.sum())
+    Scaled.factor = 5.0
+    equal(compiled(X), 5 * X.sum())

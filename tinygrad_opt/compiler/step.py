@@ -13,29 +13,20 @@ import threading
 import types
 import warnings
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tinygrad_opt import graph, tensor
+from tinygrad_opt.compiler.guards import attributes, changes, look, met, of_classes, same, variables
 from tinygrad_opt.compiler.passes import simplify
 from tinygrad_opt.compiler.program import Program, Value, replaced
 from tinygrad_opt.compiler.source import Writer, identifier, size
-from tinygrad_opt.compiler.trace import (
-    SIMPLE,
-    HookedError,
-    Tracing,
-    attributes,
-    changes,
-    is_tracing,
-    running,
-    same,
-    trace,
-)
+from tinygrad_opt.compiler.trace import Tracing, trace
+from tinygrad_opt.compiler.watch import HookedError, is_tracing, running
 from tinygrad_opt.errors import CompileError, GraphError
 from tinygrad_opt.graph import Node, mode, record
-from tinygrad_opt.nn.module import Module
 from tinygrad_opt.rules.shaping import Bundle, unpack
 from tinygrad_opt.tensor import NO_OPTIONS, Tensor, _unwrap, _wrap, apply
 
@@ -44,7 +35,6 @@ Function = Callable[..., Any]
 MOST_PROGRAMS = 8  # that a compiled function keeps; the one that was not used for longest goes first
 MOST_SURPRISES = 8  # how often a variable may change before we say that this is slow
 OWN = 4  # values of the node of a run that belong to no leaf
-LIBRARIES = ("tinygrad_opt", "numpy")  # whose functions have no variables that matter
 _ndarray = np.ndarray
 
 
@@ -123,14 +113,14 @@ class CompiledFunction:
         arrays: list[Any] = []
         nodes: dict[int, Node | None] = {}
         for arg in args:
-            if arg.__class__ is _ndarray:  # what `_look` does, for the most common kind
+            if arg.__class__ is _ndarray:  # what `look` does, for the most common kind
                 arrays.append(arg)
                 key += _ndarray, arg.shape, arg.dtype
             else:
-                _look(arg, key, arrays, nodes)
+                look(arg, key, arrays, nodes)
         if kwargs:
             key.append("by keyword")
-            _look(kwargs, key, arrays, nodes)
+            look(kwargs, key, arrays, nodes)
         for compiled in self._programs:
             if compiled.key == key and compiled.fits():
                 break
@@ -194,33 +184,6 @@ class CompiledFunction:
         return f"tinygrad_opt.compile({self.function!r})"
 
 
-def _look(tree: Any, key: list[Any], arrays: list[Any], nodes: dict[int, Any]) -> None:
-    """Sort an argument: its kind goes to the key, its arrays and the nodes of its Tensors to where they belong."""
-    if isinstance(tree, Tensor):
-        nodes[len(arrays)] = tree._node
-        arrays.append(tree._data)
-        key += Tensor, tree._data.shape, tree._data.dtype, tree._node is None
-    elif isinstance(tree, (np.ndarray, np.generic)):
-        arrays.append(tree)
-        key += np.ndarray if isinstance(tree, np.ndarray) else np.generic, tree.shape, tree.dtype
-    elif isinstance(tree, (list, tuple)):
-        key += type(tree), len(tree)
-        for item in tree:
-            _look(item, key, arrays, nodes)
-    elif isinstance(tree, dict):
-        key += dict, *tree
-        for item in tree.values():
-            _look(item, key, arrays, nodes)
-    elif isinstance(tree, (set, frozenset)):
-        key += type(tree), frozenset(tree)
-    elif isinstance(tree, (*SIMPLE, type, np.dtype)):
-        key += type(tree), repr(tree) if isinstance(tree, float) else tree  # 0.0 == -0.0, and nan != nan
-    elif hasattr(tree, "__array__"):
-        raise CompileError(f"a compiled function takes arrays and Tensors; got a {type(tree).__name__}: np.asarray(x)")
-    else:
-        key += type(tree), tree  # such as a module, which is equal to nothing but itself
-
-
 def _name(function: Function) -> str:
     name = getattr(function, "__name__", type(function).__name__)
     return "the function" if name == "<lambda>" else name
@@ -257,10 +220,10 @@ class _Compiled:
         self.date = graph.last_rebinding
         self.bound: list[tuple[Value, Tensor]] = []
         self.state: list[tuple[Value, Tensor]] = []
-        generators, modules = _met([function, args, kwargs])
+        generators, modules = met([function, args, kwargs])
         seen: set[Any] = set()
         named = (function, *(type(module).forward for module in modules))
-        self.outside = [v for f in named for v in _variables(f, seen)]  # name, how to read it, what it was
+        self.outside = [v for f in named for v in variables(f, seen)]  # name, how to read it, what it was
         tracing = Tracing(generators, modules)
         self.modules = tracing.modules
         try:
@@ -268,6 +231,7 @@ class _Compiled:
         except HookedError:
             self.hooked = True
             return
+        self.outside += of_classes(module for module, _ in self.modules.values())
         program, self.sources = tracing.program, tracing.sources
         assigned = {value: t for value, t in program.bound.items() if id(t) in tracing.assigned}
         program.inputs += assigned
@@ -372,78 +336,6 @@ class _Compiled:
             else:
                 given.append(array if kind == "array" else _wrap(np.asarray(array), None))
         return replaced(self.template, lambda leaf: given[leaf.number] if isinstance(leaf, _Place) else leaf)
-
-
-def _variables(function: Any, seen: set[Any]) -> Iterator[tuple[str, Callable[[], Any], Any]]:
-    """The variables that a function names, or a function that it names: name, how to read it, what it is bound to."""
-    while isinstance(function, (functools.partial, types.MethodType)):
-        function = function.func if isinstance(function, functools.partial) else function.__func__
-    if isinstance(function, (types.FunctionType, CompiledFunction)) and hasattr(function, "__wrapped__"):
-        yield from _variables(function.__wrapped__, seen)
-    code = getattr(function, "__code__", None)
-    if (
-        not isinstance(code, types.CodeType)
-        or id(function) in seen
-        or (function.__module__ or "").partition(".")[0] in LIBRARIES
-    ):
-        return
-    seen.add(id(function))
-    known = function.__globals__
-    readers: dict[str, Callable[[], Any]] = {n: functools.partial(known.get, n) for n in _names(code) if n in known}
-    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
-        readers[name] = functools.partial(_content, cell)
-    for name, read in readers.items():
-        value = read()
-        if not isinstance(value, (types.ModuleType, type, types.BuiltinFunctionType)):
-            yield name, read, value
-            yield from _variables(value, seen)
-
-
-def _met(things: list[Any]) -> tuple[list[np.random.Generator], list[Module]]:
-    """The random generators and modules that can be reached from a function and its arguments, outer ones first."""
-    generators: list[np.random.Generator] = []
-    modules: list[Module] = []
-    seen: dict[int, Any] = {}
-    functions: set[Any] = set()
-    waiting = things
-    while waiting and len(seen) < 10_000:
-        thing = waiting.pop()
-        if id(thing) in seen or isinstance(thing, (type, types.ModuleType, Tensor, np.ndarray)):
-            continue
-        seen[id(thing)] = thing
-        if isinstance(thing, np.random.Generator):
-            generators.append(thing)
-        elif isinstance(thing, Module):
-            modules.append(thing)
-        if isinstance(thing, (list, tuple, dict)):
-            waiting += list(thing.values() if isinstance(thing, dict) else thing)[:1000]
-        elif isinstance(thing, functools.partial):
-            waiting += [thing.func, thing.args, thing.keywords]
-        elif isinstance(thing, types.MethodType):
-            waiting += [thing.__self__, thing.__func__]
-        elif isinstance(thing, types.FunctionType):
-            waiting += [value for *_, value in _variables(thing, functions)] + [
-                thing.__defaults__,
-                thing.__kwdefaults__,
-            ]
-        elif hasattr(thing, "__dict__"):
-            waiting += vars(thing).values()
-    return generators, modules
-
-
-def _content(cell: types.CellType) -> Any:
-    """What a variable of an enclosing function is bound to; it may be nothing yet."""
-    try:
-        return cell.cell_contents
-    except ValueError:
-        return None
-
-
-def _names(code: types.CodeType) -> Iterator[str]:
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _names(constant)
 
 
 class _Place:

@@ -4,25 +4,24 @@ Such an array is a Tracer. It implements NumPy's protocols, as Tensor does, and 
 do otherwise: so the function, the layers, the backward walk of ``graph.py`` and the gradient rules run on it as they
 are. A Tracer also has a sample, the array itself in this one run, which tells the shape and dtype of every result.
 
-While a function is traced, its thread is watched: what a Tensor holds (a Tracer for every Tensor that was there before,
-and what is assigned to it), and which modules are looked at.
+What else the function does, `watch.py` looks after.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import importlib
 import os
 import sys
-import threading
 from collections.abc import Iterable, Iterator
 from typing import Any, NoReturn
 
 import numpy as np
 
-from tinygrad_opt import graph, rng
+from tinygrad_opt import graph
+from tinygrad_opt.compiler.guards import SIMPLE
 from tinygrad_opt.compiler.program import Call, Function, Program, Value, replaced
+from tinygrad_opt.compiler.watch import Watch, held, running
 from tinygrad_opt.errors import CompileError
 from tinygrad_opt.graph import Node
 from tinygrad_opt.nn.module import Module
@@ -30,8 +29,6 @@ from tinygrad_opt.rules import elementwise, shaping
 from tinygrad_opt.rules.registry import name_of
 from tinygrad_opt.tensor import Tensor, _wrap
 
-SIMPLE = (int, float, bool, str, type(None), np.generic)  # what never changes
-HOOKS = "forward hooks"
 RULES = os.path.dirname(shaping.__file__)
 
 # Questions about shapes and dtypes are answered while tracing.
@@ -180,28 +177,20 @@ def _called_in_rules() -> bool:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-class Tracing:
-    """One run of a function on Tracers: what it has met so far. It may draw from ``generators`` and use ``modules``."""
+class Tracing(Watch):
+    """One run of a function on Tracers: the calls that it has made so far."""
 
     def __init__(self, generators: Iterable[Any] = (), modules: Iterable[Module] = ()) -> None:
         self.program = Program()
-        self.thread = threading.get_ident()
         self.backward = False
-        self.captured: dict[int, tuple[Tensor, Any, Tracer, Any]] = {}  # by id: Tensor, array, Tracer, its grad
-        self.made: dict[int, Tensor] = {}  # Tensors made in this run
-        self.given: set[int] = set()  # those of them that stand for arguments
-        self.assigned: dict[int, tuple[Tensor, Any]] = {}  # Tensors whose data was assigned, with what they held
-        self.modules: dict[int, tuple[Module, dict[str, Any]]] = {}  # by id, with their attributes before the run
-        self.set_attributes: list[str] = []  # of modules, by the function
         self.sources: list[Any] = []  # what each of the gradients belongs to: the number of an input, or a Tensor
-        legacy = np.random.get_bit_generator()  # type: ignore[attr-defined]
-        self.shared = {legacy, rng.generator_or_default(None).bit_generator}
-        self.random = {bits: (bits.state, bits.state) for bits in self.shared}  # state before, and as expected now
-        self.note_generators(generators)
-        for module in modules:
-            self.look_at(module)
-        self.drawn: set[Any] = set()  # those that recorded calls drew from
-        self.pythons = _python_random().getstate()
+        super().__init__(generators, modules)
+
+    def stand_in(self, tensor: Tensor, array: Any) -> Tracer:
+        """A Tracer for what a Tensor holds, which is read at every call."""
+        tracer = self.input(tensor._name or "tensor", array)
+        self.program.bound[tracer.value] = tensor
+        return tracer
 
     def input(self, name: str, array: Any) -> Tracer:
         """A Tracer for an array that is given when the program runs."""
@@ -221,7 +210,7 @@ class Tracing:
         plain_args, plain_kwargs = replaced((args, kwargs), _sample)
         inner, options = replaced((args, kwargs), _value)
         call = Call(function, inner, options, self.backward)
-        with self._drawing(args) if not call.pure else contextlib.nullcontext():
+        with self.drawing(args) if not call.pure else contextlib.nullcontext():
             result = function(*plain_args, **plain_kwargs)
         if result is None and not call.pure:
             call.result = ()
@@ -262,113 +251,6 @@ class Tracing:
 
         return replaced(result, traced)
 
-    # Random numbers ---------------------------------------------------------------------------------------------------
-
-    def note_generators(self, values: Iterable[Any]) -> None:
-        """Keep an eye on those among ``values``."""
-        for value in values:
-            if isinstance(value, np.random.Generator):
-                bits = value.bit_generator
-                self.random.setdefault(bits, (bits.state, bits.state))
-
-    @contextlib.contextmanager
-    def _drawing(self, args: tuple[Any, ...]) -> Iterator[None]:
-        """A recorded call that may draw random numbers: at the end of the run, all draws are taken back."""
-        self.note_generators(args)
-        self.check_draws()
-        yield
-        changed = {bits for bits, (_, state) in self.random.items() if not rng.equal_states(bits.state, state)}
-        self.drawn |= changed
-        self.random.update((bits, (self.random[bits][0], bits.state)) for bits in changed)
-
-    def check_draws(self) -> None:
-        """Raise where random numbers were drawn that the program would not draw again."""
-        alone = threading.active_count() == 1  # other threads draw from the generators that all share
-        named = {bits: state for bits, state in self.random.items() if alone or bits not in self.shared}
-        strange = not all(rng.equal_states(bits.state, expected) for bits, (_, expected) in named.items())
-        if strange or (alone and _python_random().getstate() != self.pythons):
-            raise CompileError(
-                "the function draws random numbers with NumPy or Python, which would be the same for all calls: draw "
-                "them outside and pass them as an argument"
-            )
-
-    # What is watched --------------------------------------------------------------------------------------------------
-
-    def read(self, tensor: Tensor, array: Any) -> Any:
-        """What a Tensor holds, for the function: a Tracer that stands for it, if it was there before."""
-        key = id(tensor)
-        if isinstance(array, Tracer) or key in self.made or not isinstance(array, np.ndarray):
-            return array
-        if key not in self.captured:
-            node = tensor._node
-            if node is not None and node.op is not None:
-                raise CompileError(
-                    f"the function uses a Tensor of shape {array.shape} that was computed outside, by {node.op.name}, "
-                    f"and will be another one at the next call: pass it as an argument\n{graph.users_line()}"
-                )
-            tracer = self.input(tensor._name or "tensor", array)
-            self.program.bound[tracer.value] = tensor
-            self.captured[key] = tensor, array, tracer, node and node.grad
-        return self.captured[key][2]
-
-    def write(self, tensor: Tensor, old: Any, new: Any) -> None:
-        """The function makes a Tensor, or assigns to the ``data`` of one."""
-        if old is None:
-            self.made[id(tensor)] = tensor
-        elif id(tensor) in self.given or id(tensor) not in self.made:
-            self.assigned.setdefault(id(tensor), (tensor, old))
-            if (
-                id(tensor) in self.given
-                or tensor._node is not None
-                or not isinstance(new, Tracer)
-                or new.shape != old.shape
-            ):
-                raise CompileError(
-                    f"the function assigns to the data of {tensor._name or 'a Tensor'}, of shape {old.shape}: a "
-                    "compiled function may do so when that is no argument, no gradient is wanted of it, and the new "
-                    f"array has that shape and is computed anew at each call\n{graph.users_line()}"
-                )
-
-    def look_at(self, module: Module) -> None:
-        """The function looks at a module, an outer one before those in it: its parameters get their names."""
-        if id(module) not in self.modules:
-            self.modules[id(module)] = module, attributes(module)
-            self.note_generators(self.modules[id(module)][1].values())
-            with contextlib.suppress(TypeError):
-                list(module.named_parameters())
-
-    def undo(self) -> None:
-        """Put back attributes, the data that the function assigned to Tensors, and the generators it drew from."""
-        for tensor, array in self.assigned.values():
-            _slot.__set__(tensor, array)
-        alone = threading.active_count() == 1
-        for bits, (start, _) in self.random.items():
-            if alone or bits in self.drawn or bits not in self.shared:
-                bits.state = start
-        for module, before in self.modules.values():
-            names = changes(before, attributes(module))
-            if names:
-                vars(module).clear()
-                vars(module).update({name: value for name, value in before.items() if name != HOOKS})
-                self.set_attributes += [f"{type(module).__name__}.{name}" for name in names]
-
-    def check_changes(self) -> None:
-        """Raise where the function set attributes, or called backward() itself; all is as it was before, then."""
-        if self.set_attributes:
-            raise CompileError(
-                f"the function sets {self.set_attributes[0]}, which it would not do again at the next call: "
-                "return the value with the result"
-            )
-        made = [(t, grad) for t, _, _, grad in self.captured.values() if t._node and t._node.grad is not grad]
-        changed = [(t, grad) for t, grad in made if t.grad is None or isinstance(t.grad._data, Tracer)]
-        for tensor, grad in changed:
-            tensor._node.grad = grad  # type: ignore[union-attr]
-        if changed:
-            raise CompileError(
-                "the function changes gradients: compile what computes the loss, and call backward() on its result: "
-                "step = tg.compile(loss_fn); loss = step(x, y); loss.backward()"
-            )
-
     # The result ------------------------------------------------------------------------------------------------------
 
     def makes(self, leaf: Any) -> bool:
@@ -407,71 +289,12 @@ class Tracing:
 
     def leaf_value(self, leaf: Node, source: Any) -> Value:
         """What a leaf holds, in the program."""
-        return leaf.out.value if isinstance(leaf.out, Tracer) else self.captured[id(source)][2].value
+        return leaf.out.value if isinstance(leaf.out, Tracer) else self.captured[id(source)][1].value
 
     def name_gradient(self, gradient: Any, value: Value) -> None:
         """Name a result after what it is the gradient of."""
         if isinstance(gradient, Tracer) and gradient.value not in self.program.known:
             gradient.value.name, gradient.value.of = "d_{}", value
-
-
-def _python_random() -> Any:
-    """Python's own random numbers; they take a while to import."""
-    return importlib.import_module("random")
-
-
-class HookedError(Exception):
-    """A module with hooks is called: they want to see what happens in every call, so nothing is compiled."""
-
-
-_slot: Any = Tensor.__dict__["_data"]
-_one_at_a_time = threading.RLock()
-running: list[Tracing] = []  # the run that is going on
-
-
-def is_tracing() -> bool:
-    """Whether this thread is tracing just now."""
-    return any(tracing.thread == threading.get_ident() for tracing in running[-1:])  # another thread may just end
-
-
-def _read_data(tensor: Tensor) -> Any:
-    array = _slot.__get__(tensor)
-    return running[-1].read(tensor, array) if is_tracing() else array
-
-
-def _write_data(tensor: Tensor, new: Any) -> None:
-    if is_tracing():
-        try:
-            old = _slot.__get__(tensor)
-        except AttributeError:
-            old = None
-        running[-1].write(tensor, old, new)
-    _slot.__set__(tensor, new)
-
-
-def _read_attribute(module: Module, name: str) -> Any:
-    value = object.__getattribute__(module, name)
-    if is_tracing():
-        running[-1].look_at(module)
-        if name == "_hooks" and value is not None and (value.before or value.after):
-            raise HookedError
-    return value
-
-
-@contextlib.contextmanager
-def watching(tracing: Tracing) -> Iterator[None]:
-    """Watch what the function does to Tensors and modules; afterwards everything is as it was."""
-    with _one_at_a_time:
-        running.append(tracing)
-        Tensor._data = property(_read_data, _write_data)  # type: ignore[misc]
-        Module.__getattribute__ = _read_attribute  # type: ignore[method-assign, assignment]
-        try:
-            yield
-        finally:
-            Tensor._data = _slot  # type: ignore[misc]
-            del Module.__getattribute__
-            running.pop()
-            tracing.undo()
 
 
 def trace(tracing: Tracing, function: Function, args: Any, kwargs: Any, names: list[str]) -> Any:
@@ -485,7 +308,7 @@ def trace(tracing: Tracing, function: Function, args: Any, kwargs: Any, names: l
     def given(leaf: Any) -> Any:
         if not isinstance(leaf, (np.ndarray, np.generic, Tensor)):
             return leaf
-        tracer = tracing.input(next(order), _slot.__get__(leaf) if isinstance(leaf, Tensor) else leaf)
+        tracer = tracing.input(next(order), held(leaf) if isinstance(leaf, Tensor) else leaf)
         program.inputs.append(tracer.value)
         if not isinstance(leaf, Tensor):
             return tracer
@@ -495,20 +318,20 @@ def trace(tracing: Tracing, function: Function, args: Any, kwargs: Any, names: l
             sources[tensor._node] = len(program.inputs) - 1
         return tensor
 
-    with watching(tracing), np.errstate(all="ignore"):  # the run of the program will warn
+    with tracing.on(), np.errstate(all="ignore"):  # the run of the program will warn
         inner, options = replaced((args, kwargs), given)
         result = function(*inner, **options)
         tracing.check_draws()
         outputs = tracing.outputs(result)
-        program.updates = [_value(_slot.__get__(tensor)) for tensor, _ in tracing.assigned.values()]
+        program.updates = [_value(held(tensor)) for tensor, _ in tracing.assigned.values()]
         nodes = [y._node for y in outputs if isinstance(y, Tensor) and y._node is not None]
-        sources |= {tensor._node: tensor for tensor, *_ in tracing.captured.values() if tensor._node is not None}
+        sources |= {tensor._node: tensor for tensor, _ in tracing.captured.values() if tensor._node is not None}
         leaves = [leaf for leaf in tracing.prepare(nodes) if leaf in sources]
         seeds = [tracing.input("g", np.zeros_like(node.out.sample)) for node in nodes]
         tracing.backward = True
         grads = graph.backpropagate(zip(nodes, seeds, strict=True), inputs=leaves) if leaves else {}
         program.outputs = [_value(y._data if isinstance(y, Tensor) else y) for y in outputs]
-    tracing.check_changes()
+    tracing.check_attributes()
     leaves = [leaf for leaf in leaves if leaf in grads]
     for leaf in leaves:
         tracing.name_gradient(grads[leaf], tracing.leaf_value(leaf, sources[leaf]))
@@ -531,7 +354,7 @@ class _Careful:
         rule = self.op.rules[position]
 
         def careful(g: Any, out: Any, *values: Any, **options: Any) -> Any:
-            tracing = running[-1]
+            tracing: Any = running[-1]
             calls = tracing.program.calls
             before = len(calls)
             try:
@@ -545,22 +368,6 @@ class _Careful:
 
         careful.unread = {-1, *range(99)}  # type: ignore[attr-defined]
         return careful
-
-
-def attributes(module: Module) -> dict[str, Any]:
-    """The attributes of a module, and whether it has hooks."""
-    training, hooks, own = (object.__getattribute__(module, name) for name in ("training", "_hooks", "__dict__"))
-    return {"training": training, **own, HOOKS: hooks is not None and bool(hooks.before or hooks.after)}
-
-
-def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """The names of the attributes that are not what they were."""
-    return [n for n in {**before, **now} if n not in before or n not in now or not same(now[n], before[n])]
-
-
-def same(now: Any, then: Any) -> bool:
-    """Whether a variable or an attribute is what it was: the same object, or an equal number or string."""
-    return now is then or (type(now) is type(then) and isinstance(now, SIMPLE) and bool(now == then))
 
 
 def _share_memory(array: Any, result: Any) -> bool:

@@ -244,8 +244,10 @@ class Optimizer:
     def zero_grad(self) -> None:
         """Forget all gradients: ``grad`` of every parameter is None again."""
         for vector in self._vectors:
-            for leaf in vector.current_leaves():
-                leaf.grad = None
+            for p in vector.parameters:
+                leaf = p._node
+                if leaf is not None:
+                    leaf.grad = None
 
     def state_dict(self) -> dict[str, Any]:
         """Everything but the parameters that the coming steps depend on: ``state`` and ``param_groups``, as in PyTorch.

@@ -1,0 +1,155 @@
+"""Guards: what the code of a compiled function depends on, besides the numbers in its arrays.
+
+That is the kind of its arguments, the variables that it names, and the attributes of the modules it uses. All are
+noted when a function is traced, and compared when it is called again.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from tinygrad_opt.errors import CompileError
+from tinygrad_opt.nn.module import Module
+from tinygrad_opt.tensor import Tensor
+
+SIMPLE = (int, float, bool, str, type(None), np.generic)  # what never changes
+LIBRARIES = ("tinygrad_opt", "numpy")  # whose functions have no variables that matter
+HOOKS = "forward hooks"
+
+Variable = tuple[str, Callable[[], Any], Any]  # name, how to read it, what it is bound to
+
+
+def same(now: Any, then: Any) -> bool:
+    """Whether a variable or an attribute is what it was: the same object, or an equal number or string."""
+    return now is then or (type(now) is type(then) and isinstance(now, SIMPLE) and bool(now == then))
+
+
+def look(tree: Any, key: list[Any], arrays: list[Any], nodes: dict[int, Any]) -> None:
+    """Sort an argument: its kind goes to the key, its arrays and the nodes of its Tensors to where they belong."""
+    if isinstance(tree, Tensor):
+        nodes[len(arrays)] = tree._node
+        arrays.append(tree._data)
+        key += Tensor, tree._data.shape, tree._data.dtype, tree._node is None
+    elif isinstance(tree, (np.ndarray, np.generic)):
+        arrays.append(tree)
+        key += np.ndarray if isinstance(tree, np.ndarray) else np.generic, tree.shape, tree.dtype
+    elif isinstance(tree, (list, tuple)):
+        key += type(tree), len(tree)
+        for item in tree:
+            look(item, key, arrays, nodes)
+    elif isinstance(tree, dict):
+        key += dict, *tree
+        for item in tree.values():
+            look(item, key, arrays, nodes)
+    elif isinstance(tree, (set, frozenset)):
+        key += type(tree), frozenset(tree)
+    elif isinstance(tree, (*SIMPLE, type, np.dtype)):
+        key += type(tree), repr(tree) if isinstance(tree, float) else tree  # 0.0 == -0.0, and nan != nan
+    elif hasattr(tree, "__array__"):
+        raise CompileError(f"a compiled function takes arrays and Tensors; got a {type(tree).__name__}: np.asarray(x)")
+    else:
+        key += type(tree), tree  # such as a module, which is equal to nothing but itself
+
+
+# Modules -------------------------------------------------------------------------------------------------------------
+
+
+def attributes(module: Module) -> dict[str, Any]:
+    """The attributes of a module, and whether it has hooks."""
+    training, hooks, own = (object.__getattribute__(module, name) for name in ("training", "_hooks", "__dict__"))
+    return {"training": training, **own, HOOKS: hooks is not None and bool(hooks.before or hooks.after)}
+
+
+def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """The names of the attributes that are not what they were."""
+    return [n for n in {**before, **now} if n not in before or n not in now or not same(now[n], before[n])]
+
+
+def of_classes(modules: Iterable[Module]) -> Iterator[Variable]:
+    """The simple attributes that modules have from their classes: nothing tells when these are assigned."""
+    for kind in {kind for module in modules for kind in type(module).__mro__}:
+        if issubclass(kind, Module) and kind is not Module:
+            for name, value in vars(kind).items():
+                if isinstance(value, SIMPLE) and not name.startswith("__"):
+                    yield f"{kind.__name__}.{name}", functools.partial(getattr, kind, name, None), value
+
+
+# Variables -----------------------------------------------------------------------------------------------------------
+
+
+def variables(function: Any, seen: set[Any]) -> Iterator[Variable]:
+    """The variables that a function names, or a function that it names, and the defaults of its arguments."""
+    while isinstance(function, (functools.partial, types.MethodType)):
+        function = function.func if isinstance(function, functools.partial) else function.__func__
+    own = getattr(function, "__dict__", None)
+    if isinstance(own, dict) and "__wrapped__" in own:
+        yield from variables(own["__wrapped__"], seen)
+    code = getattr(function, "__code__", None)
+    if (
+        not isinstance(code, types.CodeType)
+        or id(function) in seen
+        or (function.__module__ or "").partition(".")[0] in LIBRARIES
+    ):
+        return
+    seen.add(id(function))
+    known = function.__globals__
+    readers: dict[str, Callable[[], Any]] = {n: functools.partial(known.get, n) for n in _names(code) if n in known}
+    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+        readers[name] = functools.partial(_content, cell)
+    for name in ("__defaults__", "__kwdefaults__"):
+        if getattr(function, name):
+            yield f"{name} of {function.__name__}", functools.partial(getattr, function, name), getattr(function, name)
+    for name, read in readers.items():
+        value = read()
+        if not isinstance(value, (types.ModuleType, type, types.BuiltinFunctionType)):
+            yield name, read, value
+            yield from variables(value, seen)
+
+
+def _content(cell: types.CellType) -> Any:
+    """What a variable of an enclosing function is bound to; it may be nothing yet."""
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return None
+
+
+def _names(code: types.CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _names(constant)
+
+
+def met(things: list[Any]) -> tuple[list[np.random.Generator], list[Module]]:
+    """The random generators and modules that can be reached from a function and its arguments, outer ones first."""
+    generators: list[np.random.Generator] = []
+    modules: list[Module] = []
+    seen: dict[int, Any] = {}
+    functions: set[Any] = set()
+    waiting = things
+    while waiting and len(seen) < 10_000:
+        thing = waiting.pop()
+        if id(thing) in seen or isinstance(thing, (type, types.ModuleType, Tensor, np.ndarray)):
+            continue
+        seen[id(thing)] = thing
+        if isinstance(thing, np.random.Generator):
+            generators.append(thing)
+        elif isinstance(thing, Module):
+            modules.append(thing)
+        if isinstance(thing, (list, tuple, dict)):
+            waiting += list(thing.values() if isinstance(thing, dict) else thing)[:1000]
+        elif isinstance(thing, functools.partial):
+            waiting += [thing.func, thing.args, thing.keywords]
+        elif isinstance(thing, types.MethodType):
+            waiting += [thing.__self__, thing.__func__]
+        elif isinstance(thing, types.FunctionType):
+            waiting += [value for *_, value in variables(thing, functions)]
+        elif hasattr(thing, "__dict__"):
+            waiting += vars(thing).values()
+    return generators, modules

@@ -1,0 +1,230 @@
+"""Watching: what a function does, in the run that is traced, besides making calls on arrays.
+
+For as long as it runs, its thread is watched: what Tensors hold (Tracers stand in for those that were there before),
+what is assigned to them and to gradients, which modules are looked at, and which random numbers are drawn. What no
+program can do again is refused; what the run has changed is put back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import threading
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from tinygrad_opt import graph, rng
+from tinygrad_opt.compiler.guards import attributes, changes
+from tinygrad_opt.errors import CompileError
+from tinygrad_opt.graph import Node
+from tinygrad_opt.nn.module import Module
+from tinygrad_opt.tensor import Tensor
+
+
+class HookedError(Exception):
+    """A module with hooks is called: they want to see what happens in every call, so nothing is compiled."""
+
+
+class Watch:
+    """What a run has met so far. It may draw from ``generators`` and use ``modules``."""
+
+    def __init__(self, generators: Iterable[Any] = (), modules: Iterable[Module] = ()) -> None:
+        self.thread = threading.get_ident()
+        self.start = graph.record(None, None, {}, None, ()).index  # what was there before has a lower number
+        self.captured: dict[int, tuple[Tensor, Any]] = {}  # by id: the Tensors that were there, and what stands in
+        self.made: dict[int, Tensor] = {}  # Tensors made in this run
+        self.given: set[int] = set()  # those of them that stand for arguments
+        self.assigned: dict[int, tuple[Tensor, Any]] = {}  # Tensors whose data was assigned, with what they held
+        self.modules: dict[int, tuple[Module, dict[str, Any]]] = {}  # by id, with their attributes before the run
+        self.set_attributes: list[str] = []  # of modules, by the function
+        legacy = np.random.get_bit_generator()  # type: ignore[attr-defined]
+        self.shared = {legacy, rng.generator_or_default(None).bit_generator}
+        self.random = {bits: (bits.state, bits.state) for bits in self.shared}  # state before, and as expected now
+        self.drawn: set[Any] = set()  # those that recorded calls drew from
+        self.pythons = _python_random().getstate()
+        self.note_generators(generators)
+        for module in modules:
+            self.look_at(module)
+
+    def stand_in(self, tensor: Tensor, array: Any) -> Any:
+        """What the function is given in the place of the array that a Tensor holds."""
+        raise NotImplementedError
+
+    @contextlib.contextmanager
+    def on(self) -> Iterator[None]:
+        """Watch what this thread does to Tensors and modules; afterwards everything is as it was."""
+        with _one_at_a_time:
+            running.append(self)
+            Tensor._data = property(_read_data, _write_data)  # type: ignore[misc]
+            Node.grad = property(_read_gradient, _write_gradient)  # type: ignore[misc]
+            Module.__getattribute__ = _read_attribute  # type: ignore[method-assign, assignment]
+            try:
+                yield
+            finally:
+                Tensor._data, Node.grad = _data, _grad  # type: ignore[misc]
+                del Module.__getattribute__
+                running.pop()
+                self._undo()
+
+    def _undo(self) -> None:
+        """Put back attributes, the data that the function assigned to Tensors, and the generators it drew from."""
+        for tensor, array in self.assigned.values():
+            _data.__set__(tensor, array)
+        alone = threading.active_count() == 1
+        for bits, (start, _) in self.random.items():
+            if alone or bits in self.drawn or bits not in self.shared:
+                bits.state = start
+        for module, before in self.modules.values():
+            names = changes(before, attributes(module))
+            if names:
+                vars(module).clear()
+                vars(module).update({name: value for name, value in before.items() if name.isidentifier()})
+                self.set_attributes += [f"{type(module).__name__}.{name}" for name in names]
+
+    def check_attributes(self) -> None:
+        """Raise where the function set attributes; they are as they were before, then."""
+        if self.set_attributes:
+            raise CompileError(
+                f"the function sets {self.set_attributes[0]}, which it would not do again at the next call: "
+                "return the value with the result"
+            )
+
+    # Tensors and modules ----------------------------------------------------------------------------------------------
+
+    def read(self, tensor: Tensor, array: Any) -> Any:
+        """What a Tensor holds, for the function: a Tracer that stands for it, if it was there before."""
+        key = id(tensor)
+        if key in self.made or not isinstance(array, np.ndarray):
+            return array
+        if key not in self.captured:
+            node = tensor._node
+            if node is not None and node.op is not None:
+                raise CompileError(
+                    f"the function uses a Tensor of shape {array.shape} that was computed outside, by {node.op.name}, "
+                    f"and will be another one at the next call: pass it as an argument\n{graph.users_line()}"
+                )
+            self.captured[key] = tensor, self.stand_in(tensor, array)
+        return self.captured[key][1]
+
+    def write(self, tensor: Tensor, old: Any, new: Any) -> None:
+        """The function makes a Tensor, or assigns to the ``data`` of one."""
+        key = id(tensor)
+        if old is None:
+            self.made[key] = tensor
+        elif key in self.given or key not in self.made:
+            self.assigned.setdefault(key, (tensor, old))
+            constant = isinstance(new, np.ndarray)
+            if key in self.given or tensor._node is not None or constant or new.shape != old.shape:
+                raise CompileError(
+                    f"the function assigns to the data of {tensor._name or 'a Tensor'}, of shape {old.shape}: a "
+                    "compiled function may do so when that is no argument, no gradient is wanted of it, and the new "
+                    f"array has that shape and is computed anew at each call\n{graph.users_line()}"
+                )
+
+    def use_gradient(self, node: Node) -> None:
+        """The function reads a gradient, or assigns to it, forgets it, or walks back to a leaf itself."""
+        if node.index < self.start:
+            raise CompileError(
+                "the function reads or changes gradients: compile what computes the loss, and call backward() on its "
+                "result: step = tg.compile(loss_fn); loss = step(x, y); loss.backward(). For derivatives inside a "
+                f"function there is tg.grad\n{graph.users_line()}"
+            )
+
+    def look_at(self, module: Module) -> None:
+        """The function looks at a module, an outer one before those in it: its parameters get their names."""
+        if id(module) not in self.modules:
+            self.modules[id(module)] = module, attributes(module)
+            self.note_generators(self.modules[id(module)][1].values())
+            with contextlib.suppress(TypeError):
+                list(module.named_parameters())
+
+    # Random numbers ---------------------------------------------------------------------------------------------------
+
+    def note_generators(self, values: Iterable[Any]) -> None:
+        """Keep an eye on those among ``values``."""
+        for value in values:
+            if isinstance(value, np.random.Generator):
+                bits = value.bit_generator
+                self.random.setdefault(bits, (bits.state, bits.state))
+
+    @contextlib.contextmanager
+    def drawing(self, args: Iterable[Any]) -> Iterator[None]:
+        """A recorded call that may draw random numbers: at the end of the run, all draws are taken back."""
+        self.note_generators(args)
+        self.check_draws()
+        yield
+        changed = {bits for bits, (_, state) in self.random.items() if not rng.equal_states(bits.state, state)}
+        self.drawn |= changed
+        self.random.update((bits, (self.random[bits][0], bits.state)) for bits in changed)
+
+    def check_draws(self) -> None:
+        """Raise where random numbers were drawn that the program would not draw again."""
+        alone = threading.active_count() == 1  # other threads draw from the generators that all share
+        named = {bits: state for bits, state in self.random.items() if alone or bits not in self.shared}
+        strange = not all(rng.equal_states(bits.state, expected) for bits, (_, expected) in named.items())
+        if strange or (alone and _python_random().getstate() != self.pythons):
+            raise CompileError(
+                "the function draws random numbers with NumPy or Python, which would be the same for all calls: draw "
+                "them outside and pass them as an argument"
+            )
+
+
+def _python_random() -> Any:
+    """Python's own random numbers; they take a while to import."""
+    return importlib.import_module("random")
+
+
+# What takes the place of attributes while a run is watched -----------------------------------------------------------
+
+_data: Any = Tensor.__dict__["_data"]
+_grad: Any = Node.__dict__["grad"]
+_one_at_a_time = threading.RLock()
+running: list[Watch] = []  # the run that is going on
+
+
+def is_tracing() -> bool:
+    """Whether this thread is tracing just now."""
+    return any(watch.thread == threading.get_ident() for watch in running[-1:])  # another thread may just end
+
+
+def _read_data(tensor: Tensor) -> Any:
+    array = held(tensor)
+    return running[-1].read(tensor, array) if is_tracing() else array
+
+
+def _write_data(tensor: Tensor, new: Any) -> None:
+    if is_tracing():
+        try:
+            old = held(tensor)
+        except AttributeError:
+            old = None
+        running[-1].write(tensor, old, new)
+    _data.__set__(tensor, new)
+
+
+def _read_gradient(node: Node) -> Any:
+    if is_tracing():
+        running[-1].use_gradient(node)
+    return _grad.__get__(node)
+
+
+def _write_gradient(node: Node, gradient: Any) -> None:
+    if is_tracing() and hasattr(node, "index"):  # not when it is being made
+        running[-1].use_gradient(node)
+    _grad.__set__(node, gradient)
+
+
+def _read_attribute(module: Module, name: str) -> Any:
+    value = object.__getattribute__(module, name)
+    if is_tracing():
+        running[-1].look_at(module)
+        if name == "_hooks" and value is not None and (value.before or value.after):
+            raise HookedError
+    return value
+
+
+def held(tensor: Tensor) -> Any:
+    """What a Tensor holds, whoever watches."""
+    return _data.__get__(tensor)
