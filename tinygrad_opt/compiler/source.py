@@ -29,6 +29,7 @@ Bind = Callable[..., tuple[Callable[..., Any], Callable[..., Any]]]
 VIEWS = {np.transpose, np.swapaxes, np.moveaxis, np.expand_dims, np.squeeze, np.broadcast_to}
 NO_VIEWS = {np.dot, np.where, np.concatenate, np.clip, elementwise.astype, network.pick}  # nor are ufuncs
 LARGE = 16_384  # bytes: arrays that are larger are held no longer than they are needed, which costs a little time
+LARGEST_CONSTANT = 65_536  # bytes: larger ones, such as the zeros of relu, are made where they are used
 NEVER = math.inf
 
 
@@ -192,7 +193,7 @@ class Writer:
         maker = {0: "zeros", 1: "ones"}.get(first, "full")
         inner = f"{array.shape}, {dtype}" if maker != "full" else f"{array.shape}, {first!r}, {dtype}"
         code = f"np.{maker}({inner})"
-        return code if array.nbytes > LARGE else self._constant(maker, array, code)
+        return code if array.nbytes > LARGEST_CONSTANT else self._constant(maker, array, code)
 
     def function(self, function: Function) -> str:
         """The name of a function in the code."""
