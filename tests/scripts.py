@@ -11,12 +11,12 @@ import runpy
 import sys
 import traceback
 import warnings
+from unittest import mock
 
 ENVIRONMENT = {"MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 IMPORTED = ["matplotlib.pyplot", "sklearn.datasets", "sklearn.model_selection", "sklearn.preprocessing"]
 
-os.environ.update(ENVIRONMENT)  # the forking process starts with the first script, and inherits it
-forking = multiprocessing.get_context("forkserver")
+forking = multiprocessing.get_context("forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else None)
 forking.set_forkserver_preload(IMPORTED)
 
 
@@ -27,7 +27,8 @@ def run(script, folder, *arguments):
     """
     ours, theirs = forking.Pipe(duplex=False)
     process = forking.Process(target=_run, args=(theirs, str(script), str(folder), [*map(str, arguments)]))
-    process.start()
+    with mock.patch.dict(os.environ, ENVIRONMENT):  # the first time, this starts the process that forks
+        process.start()
     theirs.close()
     try:
         assert ours.poll(120), f"{script} takes more than two minutes"
