@@ -33,10 +33,12 @@ def run(script, folder, *arguments):
     try:
         assert ours.poll(120), f"{script} takes more than two minutes"
         code, printed, errors = ours.recv()
+    except EOFError:
+        raise AssertionError(f"{script} died without a word") from None
     finally:
         process.kill()
         process.join()
-    assert code == 0, errors[-2000:]
+    assert code == 0, f"{script} ended with {code}: {errors[-2000:]}"
     return printed
 
 

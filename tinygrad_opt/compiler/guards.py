@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import types
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -68,15 +68,6 @@ def attributes(module: Module) -> dict[str, Any]:
 def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """The names of the attributes that are not what they were."""
     return [n for n in {**before, **now} if n not in before or n not in now or not same(now[n], before[n])]
-
-
-def of_classes(modules: Iterable[Module]) -> Iterator[Variable]:
-    """The simple attributes that modules have from their classes: nothing tells when these are assigned."""
-    for kind in {kind for module in modules for kind in type(module).__mro__}:
-        if issubclass(kind, Module) and kind is not Module:
-            for name, value in vars(kind).items():
-                if isinstance(value, SIMPLE) and not name.startswith("__"):
-                    yield f"{kind.__name__}.{name}", functools.partial(getattr, kind, name, None), value
 
 
 # Variables -----------------------------------------------------------------------------------------------------------

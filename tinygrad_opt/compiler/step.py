@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygrad_opt import graph, tensor
-from tinygrad_opt.compiler.guards import attributes, changes, look, met, of_classes, same, variables
+from tinygrad_opt.compiler.guards import attributes, changes, look, met, same, variables
 from tinygrad_opt.compiler.passes import simplify
 from tinygrad_opt.compiler.program import Program, Value, replaced
 from tinygrad_opt.compiler.source import Writer, identifier, size
@@ -231,7 +231,8 @@ class _Compiled:
         except HookedError:
             self.hooked = True
             return
-        self.outside += of_classes(module for module, _ in self.modules.values())
+        for (kind, name), value in tracing.class_attributes.items():
+            self.outside.append((f"{kind.__name__}.{name}", functools.partial(getattr, kind, name, None), value))
         program, self.sources = tracing.program, tracing.sources
         assigned = {value: t for value, t in program.bound.items() if id(t) in tracing.assigned}
         program.inputs += assigned

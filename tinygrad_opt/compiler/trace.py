@@ -320,6 +320,7 @@ def trace(tracing: Tracing, function: Function, args: Any, kwargs: Any, names: l
 
     with tracing.on(), np.errstate(all="ignore"):  # the run of the program will warn
         inner, options = replaced((args, kwargs), given)
+        tracing.start = graph.record(None, None, {}, None, ()).index
         result = function(*inner, **options)
         tracing.check_draws()
         outputs = tracing.outputs(result)

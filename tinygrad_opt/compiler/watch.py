@@ -32,13 +32,14 @@ class Watch:
 
     def __init__(self, generators: Iterable[Any] = (), modules: Iterable[Module] = ()) -> None:
         self.thread = threading.get_ident()
-        self.start = graph.record(None, None, {}, None, ()).index  # what was there before has a lower number
+        self.start = 0  # the number of a node: those of Tensors that the function is given, or finds, are lower
         self.captured: dict[int, tuple[Tensor, Any]] = {}  # by id: the Tensors that were there, and what stands in
         self.made: dict[int, Tensor] = {}  # Tensors made in this run
         self.given: set[int] = set()  # those of them that stand for arguments
         self.assigned: dict[int, tuple[Tensor, Any]] = {}  # Tensors whose data was assigned, with what they held
         self.modules: dict[int, tuple[Module, dict[str, Any]]] = {}  # by id, with their attributes before the run
         self.set_attributes: list[str] = []  # of modules, by the function
+        self.class_attributes: dict[tuple[type, str], Any] = {}  # those that it read, with what they were
         legacy = np.random.get_bit_generator()  # type: ignore[attr-defined]
         self.shared = {legacy, rng.generator_or_default(None).bit_generator}
         self.random = {bits: (bits.state, bits.state) for bits in self.shared}  # state before, and as expected now
@@ -58,12 +59,13 @@ class Watch:
         with _one_at_a_time:
             running.append(self)
             Tensor._data = property(_read_data, _write_data)  # type: ignore[misc]
+            Tensor.backward = _walk_back  # type: ignore[method-assign, assignment]
             Node.grad = property(_read_gradient, _write_gradient)  # type: ignore[misc]
             Module.__getattribute__ = _read_attribute  # type: ignore[method-assign, assignment]
             try:
                 yield
             finally:
-                Tensor._data, Node.grad = _data, _grad  # type: ignore[misc]
+                Tensor._data, Tensor.backward, Node.grad = _data, _backward, _grad  # type: ignore[misc, method-assign]
                 del Module.__getattribute__
                 running.pop()
                 self._undo()
@@ -123,17 +125,20 @@ class Watch:
                     f"array has that shape and is computed anew at each call\n{graph.users_line()}"
                 )
 
-    def use_gradient(self, node: Node) -> None:
-        """The function reads a gradient, or assigns to it, forgets it, or walks back to a leaf itself."""
-        if node.index < self.start:
+    def use_gradient(self, node: Node | None = None) -> None:
+        """The function reads the gradient of a node, or assigns to it, or forgets it; or it walks back itself."""
+        if node is None or node.index < self.start:
             raise CompileError(
                 "the function reads or changes gradients: compile what computes the loss, and call backward() on its "
                 "result: step = tg.compile(loss_fn); loss = step(x, y); loss.backward(). For derivatives inside a "
                 f"function there is tg.grad\n{graph.users_line()}"
             )
 
-    def look_at(self, module: Module) -> None:
+    def look_at(self, module: Module, name: str = "", value: Any = None) -> None:
         """The function looks at a module, an outer one before those in it: its parameters get their names."""
+        kind = type(module)
+        if not hasattr(Module, name) and getattr(kind, name, self) is value:
+            self.class_attributes[kind, name] = value
         if id(module) not in self.modules:
             self.modules[id(module)] = module, attributes(module)
             self.note_generators(self.modules[id(module)][1].values())
@@ -179,6 +184,7 @@ def _python_random() -> Any:
 # What takes the place of attributes while a run is watched -----------------------------------------------------------
 
 _data: Any = Tensor.__dict__["_data"]
+_backward = Tensor.backward
 _grad: Any = Node.__dict__["grad"]
 _one_at_a_time = threading.RLock()
 running: list[Watch] = []  # the run that is going on
@@ -204,6 +210,12 @@ def _write_data(tensor: Tensor, new: Any) -> None:
     _data.__set__(tensor, new)
 
 
+def _walk_back(tensor: Tensor, *args: Any, **options: Any) -> None:
+    if is_tracing():
+        running[-1].use_gradient()
+    _backward(tensor, *args, **options)
+
+
 def _read_gradient(node: Node) -> Any:
     if is_tracing():
         running[-1].use_gradient(node)
@@ -219,7 +231,7 @@ def _write_gradient(node: Node, gradient: Any) -> None:
 def _read_attribute(module: Module, name: str) -> Any:
     value = object.__getattribute__(module, name)
     if is_tracing():
-        running[-1].look_at(module)
+        running[-1].look_at(module, name, value)
         if name == "_hooks" and value is not None and (value.before or value.after):
             raise HookedError
     return value

@@ -65,10 +65,10 @@ class GradientDescent(Optimizer):
                 "returns the loss, of the same batch each time, without calling backward()"
             )
         loss, curvature = self._differentiate(closure)
-        runs = [(vector, run) for vector in self._vectors for run, _ in vector.runs()]
-        spans = [graph.watch(vector.theta[run]) for vector, run in runs]
-        blocks = [block for vector, run in runs for block in vector.blocks((), run)]
-        pieces = [(theta, theta.copy(), g) for theta, g, _ in blocks]
+        runs = [(vector, run, large) for vector in self._vectors for run, _, large in vector.runs()]
+        spans = [graph.watch(vector.theta[run]) for vector, run, _ in runs]
+        blocks = [block for vector, run, large in runs for block in vector.blocks((), run, large)]
+        pieces = [(theta, theta.copy(), g.copy()) for theta, g, _ in blocks]
         moved = sum(theta.size for theta, _, _ in pieces)
         if moved < self._size:
             self._check_missing(moved)

@@ -52,6 +52,7 @@ class Vector:
             for i, (s, p) in enumerate(zip(self.slices, parameters, strict=True))
             if p.size <= BLOCK // 2
         }
+        self.large = [i for i in range(len(parameters)) if i not in self.places]
         self.whole = slice(0, self.theta.size)
         self.spans = [graph.watch(self.theta)]
         self.date = 0
@@ -66,17 +67,17 @@ class Vector:
             self.state[name] = np.zeros_like(self.theta)
         return self.state[name]
 
-    def blocks(self, names: tuple[str, ...], run: slice) -> Iterator[tuple[Array, Array, list[Array]]]:
-        """θ, g and the named states over ``run``, block by block: what `Optimizer.update` is called with, in turn."""
+    def blocks(
+        self, names: tuple[str, ...], run: slice, large: dict[int, Array]
+    ) -> Iterator[tuple[Array, Array, list[Array]]]:
+        """θ, g and the named states over ``run``, block by block: what `Optimizer.update` is called with, in turn.
+
+        ``large`` are the gradients of large parameters, by their numbers.
+        """
         if (names, run) != self._blocks[0]:
             self._blocks = (names, run), [*self._cut(names, run)]
         for theta, g, state, number, part in self._blocks[1]:
-            if g is not None:
-                yield theta, g, state
-            else:
-                if part.start == 0:
-                    flat = self._gradient(number)
-                yield theta, flat[part], state
+            yield theta, large[number][part] if g is None else g, state
 
     def _cut(self, names: tuple[str, ...], run: slice) -> Iterator[Block]:
         """The blocks of ``run``: parts of a large parameter, or of several small ones side by side."""
@@ -90,21 +91,29 @@ class Vector:
                 g = read_only(self.g[cut]) if number < 0 else None
                 yield self.theta[cut], g, [v[cut] for v in vectors], number, slice(start - first, cut.stop - first)
 
-    def _gradient(self, number: int) -> Array:
-        """The gradient of a large parameter in a row, where it is: a copy only if its elements lie in another order."""
-        flat = _unwrap(self.leaves[number].grad).reshape(-1)
+    def _in_a_row(self, number: int, grad: Array) -> Array:
+        """The gradient of a large parameter as a vector: a view of it, where that can be."""
+        shape = self.views[number].shape
+        if grad.shape != shape:
+            raise ShapeError(
+                f"the gradient of parameter {self.parameters[number].name or number} has shape {grad.shape}, and the "
+                f"parameter {shape}: call zero_grad() after assigning to its data, and backward() again"
+            )
+        flat = grad.astype(self.theta.dtype, copy=False).reshape(-1)
         return read_only(flat.copy() if np.may_share_memory(flat, self.theta) else flat)
 
-    def runs(self) -> list[tuple[slice, int]]:
-        """Gather small gradients; list each stretch of θ that has gradients, with the number t of its coming update.
+    def runs(self) -> list[tuple[slice, int, dict[int, Array]]]:
+        """Gather the gradients; list each stretch of θ that has them, and the number t of its coming update.
 
-        Parameters side by side with gradients and the same t form one stretch: nearly always, that is all of θ.
+        Parameters side by side with gradients and the same t form one stretch: nearly always, that is all of θ. With
+        each come the gradients of large parameters, which are not in g.
         """
         grads = [leaf.grad for leaf in self.current_leaves()]
         complete = {*map(type, grads)} == ONLY_ARRAYS  # nearly always; a user may have set a Tensor, or None
         if not complete:
             grads = [_unwrap(grad) for grad in grads]
             complete = all(grad is not None for grad in grads)
+        large = {i: self._in_a_row(i, grads[i]) for i in self.large if grads[i] is not None}
         for i, place in self.places.items():
             if complete or grads[i] is not None:
                 place[...] = grads[i]
@@ -112,7 +121,7 @@ class Vector:
         if complete and steps.count(steps[0]) == len(steps):
             graph.note_changes(self.spans)
             self.steps = [steps[0] + 1] * len(steps)
-            return [(self.whole, self.steps[0])]
+            return [(self.whole, self.steps[0], large)]
         runs = []
         kinds = [None if grad is None else t for grad, t in zip(grads, steps, strict=True)]
         for t, members in itertools.groupby(range(len(kinds)), kinds.__getitem__):
@@ -120,8 +129,9 @@ class Vector:
                 run = list(members)
                 for i in run:
                     steps[i] = t + 1
-                runs.append((slice(self.slices[run[0]].start, self.slices[run[-1]].stop), t + 1))
-                graph.note_changes([graph.watch(self.theta[runs[-1][0]])])
+                stretch = slice(self.slices[run[0]].start, self.slices[run[-1]].stop)
+                graph.note_changes([graph.watch(self.theta[stretch])])
+                runs.append((stretch, t + 1, large))
         return runs
 
     def current_leaves(self) -> list[Any]:
@@ -233,9 +243,9 @@ class Optimizer:
         moved = 0
         for vector in self._vectors:
             names = self.state_of(vector.group)
-            for run, t in vector.runs():
+            for run, t, large in vector.runs():
                 moved += run.stop - run.start
-                for theta, g, state in vector.blocks(names, run):
+                for theta, g, state in vector.blocks(names, run, large):
                     self.update(vector.group, t, theta, g, *state)
         if moved < self._size:
             self._check_missing(moved)
