@@ -1815,3 +1815,11 @@ def test_another_attribute_of_a_modules_class_is_seen():
     equal(compiled(X), 2 * X.sum())
     Scaled.factor = 5.0
     equal(compiled(X), 5 * X.sum())
+
+
+def test_gradients_of_arguments_cannot_be_used_inside():
+    a = Tensor(X, requires_grad=True)
+    a.grad = np.ones(X.shape)
+    for f in (lambda a: a.sum() * (1.0 if a.grad is None else 2.0), lambda a: setattr(a, "grad", None) or a.sum()):
+        with pytest.raises(CompileError, match="reads or changes gradients"):
+            tg.compile(f)(a)

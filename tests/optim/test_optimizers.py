@@ -632,3 +632,22 @@ def test_bad_parameters_are_named():
     for wrong in (np.ones(3), w * 1, "w"):
         with pytest.raises(TypeError, match="Parameters"):
             optim.SGD([wrong])
+
+
+@pytest.mark.parametrize("size", [3, machinery.BLOCK + 3])
+def test_a_gradient_that_is_another_parameter_is_taken_before_that_moves(size):
+    first, second = nn.Parameter(np.arange(float(size))), nn.Parameter(np.zeros(size))
+    optimizer = optim.SGD([first, second], lr=1.0)
+    first.grad = np.ones(size)
+    second._node.grad = first.data
+    optimizer.step()
+    np.testing.assert_array_equal(second.data, -np.arange(float(size)))
+
+
+def test_a_large_gradient_of_another_shape_is_refused_and_nothing_moves():
+    w = nn.Parameter(np.zeros((200, 100)), name="w")
+    optimizer = optim.SGD([w], lr=1.0)
+    w._node.grad = np.ones((100, 200))
+    with pytest.raises(tg.ShapeError, match=r"gradient of parameter w has shape \(100, 200\)"):
+        optimizer.step()
+    assert not w.data.any()
