@@ -29,7 +29,7 @@ def same(now: Any, then: Any) -> bool:
     return now is then or (type(now) is type(then) and isinstance(now, SIMPLE) and bool(now == then))
 
 
-def look(tree: Any, key: list[Any], arrays: list[Any], nodes: dict[int, Any]) -> None:
+def sort_argument(tree: Any, key: list[Any], arrays: list[Any], nodes: dict[int, Any]) -> None:
     """Sort an argument: its kind goes to the key, its arrays and the nodes of its Tensors to where they belong."""
     if isinstance(tree, Tensor):
         nodes[len(arrays)] = tree._node
@@ -41,11 +41,11 @@ def look(tree: Any, key: list[Any], arrays: list[Any], nodes: dict[int, Any]) ->
     elif isinstance(tree, (list, tuple)):
         key += type(tree), len(tree)
         for item in tree:
-            look(item, key, arrays, nodes)
+            sort_argument(item, key, arrays, nodes)
     elif isinstance(tree, dict):
         key += dict, *tree
         for item in tree.values():
-            look(item, key, arrays, nodes)
+            sort_argument(item, key, arrays, nodes)
     elif isinstance(tree, (set, frozenset)):
         key += type(tree), frozenset(tree)
     elif isinstance(tree, (*SIMPLE, type, np.dtype)):

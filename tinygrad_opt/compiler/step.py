@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygrad_opt import graph, tensor
-from tinygrad_opt.compiler.guards import attributes, changes, look, met, same, variables
+from tinygrad_opt.compiler.guards import attributes, changes, met, same, sort_argument, variables
 from tinygrad_opt.compiler.passes import simplify
 from tinygrad_opt.compiler.program import Program, Value, replaced
 from tinygrad_opt.compiler.source import Writer, identifier, size
@@ -113,14 +113,14 @@ class CompiledFunction:
         arrays: list[Any] = []
         nodes: dict[int, Node | None] = {}
         for arg in args:
-            if arg.__class__ is _ndarray:  # what `look` does, for the most common kind
+            if arg.__class__ is _ndarray:  # what `sort_argument` does, for the most common kind
                 arrays.append(arg)
                 key += _ndarray, arg.shape, arg.dtype
             else:
-                look(arg, key, arrays, nodes)
+                sort_argument(arg, key, arrays, nodes)
         if kwargs:
             key.append("by keyword")
-            look(kwargs, key, arrays, nodes)
+            sort_argument(kwargs, key, arrays, nodes)
         for compiled in self._programs:
             if compiled.key == key and compiled.fits():
                 break

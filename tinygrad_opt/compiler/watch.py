@@ -134,11 +134,17 @@ class Watch:
                 f"function there is tg.grad\n{graph.users_line()}"
             )
 
-    def look_at(self, module: Module, name: str = "", value: Any = None) -> None:
-        """The function looks at a module, an outer one before those in it: its parameters get their names."""
+    def read_attribute(self, module: Module, name: str, value: Any) -> None:
+        """The function reads an attribute of a module."""
+        self.look_at(module)
         kind = type(module)
         if not hasattr(Module, name) and getattr(kind, name, self) is value:
             self.class_attributes[kind, name] = value
+        if name == "_hooks" and value is not None and (value.before or value.after):
+            raise HookedError
+
+    def look_at(self, module: Module) -> None:
+        """The function looks at a module, an outer one before those in it: its parameters get their names."""
         if id(module) not in self.modules:
             self.modules[id(module)] = module, attributes(module)
             self.note_generators(self.modules[id(module)][1].values())
@@ -231,9 +237,7 @@ def _write_gradient(node: Node, gradient: Any) -> None:
 def _read_attribute(module: Module, name: str) -> Any:
     value = object.__getattribute__(module, name)
     if is_tracing():
-        running[-1].look_at(module, name, value)
-        if name == "_hooks" and value is not None and (value.before or value.after):
-            raise HookedError
+        running[-1].read_attribute(module, name, value)
     return value
 
 

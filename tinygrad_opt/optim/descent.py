@@ -65,10 +65,7 @@ class GradientDescent(Optimizer):
                 "returns the loss, of the same batch each time, without calling backward()"
             )
         loss, curvature = self._differentiate(closure)
-        runs = [(vector, run, large) for vector in self._vectors for run, _, large in vector.runs()]
-        spans = [graph.watch(vector.theta[run]) for vector, run, _ in runs]
-        blocks = [block for vector, run, large in runs for block in vector.blocks((), run, large)]
-        pieces = [(theta, theta.copy(), g.copy()) for theta, g, _ in blocks]
+        pieces = self._pieces()
         moved = sum(theta.size for theta, _, _ in pieces)
         if moved < self._size:
             self._check_missing(moved)
@@ -81,14 +78,8 @@ class GradientDescent(Optimizer):
         started = any(t > 1 for vector in self._vectors for t in vector.steps)
         usual = self.param_groups[0]["lr"] * (2 if started else 1)
 
-        def go(alpha: float) -> None:
-            """θ ← start - α g; back to the start, bit for bit, for α = 0."""
-            for theta, start, g in pieces:
-                theta[...] = start - alpha * g if alpha else start
-            graph.note_changes(spans)
-
         def loss_at(alpha: float) -> float:
-            go(alpha)
+            _go(pieces, alpha)
             with no_grad(), np.errstate(all="ignore"):
                 return float(closure())
 
@@ -96,7 +87,7 @@ class GradientDescent(Optimizer):
         try:
             self.line_search.run(loss_at, usual, search)
         finally:  # also when the closure raises: then step_size is 0
-            go(search.step_size)
+            _go(pieces, search.step_size)
         self.last_search = search
         if search.step_size:
             for group in self.param_groups:
@@ -117,3 +108,16 @@ class GradientDescent(Optimizer):
             return loss.detach(), 0.0
         products = gradients(along, parameters)
         return loss.detach(), math.fsum(float(np.vdot(h.data, g.data)) for h, g in zip(products, grads, strict=True))
+
+    def _pieces(self) -> list[tuple[Array, Array, Array]]:
+        """For every block of θ that has gradients: the block itself, and copies of it and of g."""
+        runs = [(vector, run, large) for vector in self._vectors for run, _, large in vector.runs()]
+        blocks = [block for vector, run, large in runs for block in vector.blocks((), run, large)]
+        return [(theta, theta.copy(), g.copy()) for theta, g, _ in blocks]
+
+
+def _go(pieces: list[tuple[Array, Array, Array]], alpha: float) -> None:
+    """θ ← start - α g; back to the start, bit for bit, for α = 0."""
+    for theta, start, g in pieces:
+        theta[...] = start - alpha * g if alpha else start
+        graph.note_changes([graph.watch(theta)])
