@@ -296,7 +296,7 @@ class Writer:
             f"    def backward({', '.join([*(self.names[value] for value in self.program.seeds), 'saved'])}):",
             *([f"        {names}{',' * (len(saved) == 1)} = saved", "        saved.clear()"] if saved else []),
             *second,
-            f"        return {', '.join(gradients)}" + ("," if len(gradients) == 1 else ""),
+            f"        return {', '.join(gradients) or '()'}" + ("," if len(gradients) == 1 else ""),
             "",
             "    return forward, backward",
         ]

@@ -23,7 +23,7 @@ from tinygrad_opt.compiler.guards import SIMPLE
 from tinygrad_opt.compiler.program import Call, Function, Program, Value, replaced
 from tinygrad_opt.compiler.watch import Watch, held, running
 from tinygrad_opt.errors import CompileError
-from tinygrad_opt.graph import Node
+from tinygrad_opt.graph import Node, backpropagate
 from tinygrad_opt.nn.module import Module
 from tinygrad_opt.rules import elementwise, shaping
 from tinygrad_opt.rules.registry import name_of
@@ -271,6 +271,13 @@ class Tracing(Watch):
 
     # The way back -----------------------------------------------------------------------------------------------------
 
+    def walk_back(self, roots: Iterable[tuple[Node, Any]], **options: Any) -> dict[Node, Any]:
+        """The walk of ``graph.py``, for a derivative that the function itself takes."""
+        roots = list(roots)
+        if options.get("lift") is None:  # else the rules run on Tensors, to be differentiated again
+            self.prepare([node for node, _ in roots])
+        return backpropagate(roots, **options)
+
     def prepare(self, nodes: list[Node]) -> list[Node]:
         """Make the calls before ``nodes`` ready for the backward walk, name their results, and find the leaves."""
         leaves, seen, waiting = [], set(nodes), list(nodes)
@@ -281,7 +288,8 @@ class Tracing(Watch):
                 continue
             if isinstance(node.out, Tracer) and node.out.value not in self.program.known:
                 node.out.value.name = node.op.name.rpartition(".")[2]
-            node.op = _Careful(node.op)
+            if not isinstance(node.op, _Careful):
+                node.op = _Careful(node.op)
             new = {parent: None for parent in node.parents if parent is not None and parent not in seen}
             seen.update(new)
             waiting += new
@@ -330,7 +338,7 @@ def trace(tracing: Tracing, function: Function, args: Any, kwargs: Any, names: l
         leaves = [leaf for leaf in tracing.prepare(nodes) if leaf in sources]
         seeds = [tracing.input("g", np.zeros_like(node.out.sample)) for node in nodes]
         tracing.backward = True
-        grads = graph.backpropagate(zip(nodes, seeds, strict=True), inputs=leaves) if leaves else {}
+        grads = backpropagate(zip(nodes, seeds, strict=True), inputs=leaves) if leaves else {}
         program.outputs = [_value(y._data if isinstance(y, Tensor) else y) for y in outputs]
     tracing.check_attributes()
     leaves = [leaf for leaf in leaves if leaf in grads]

@@ -18,7 +18,7 @@ import numpy as np
 from tinygrad_opt import graph, rng
 from tinygrad_opt.compiler.guards import attributes, changes
 from tinygrad_opt.errors import CompileError
-from tinygrad_opt.graph import Node
+from tinygrad_opt.graph import Node, backpropagate
 from tinygrad_opt.nn.module import Module
 from tinygrad_opt.tensor import Tensor
 
@@ -53,6 +53,10 @@ class Watch:
         """What the function is given in the place of the array that a Tensor holds."""
         raise NotImplementedError
 
+    def walk_back(self, roots: Iterable[tuple[Node, Any]], **options: Any) -> dict[Node, Any]:
+        """A derivative that the function takes."""
+        raise NotImplementedError
+
     @contextlib.contextmanager
     def on(self) -> Iterator[None]:
         """Watch what this thread does to Tensors and modules; afterwards everything is as it was."""
@@ -61,12 +65,14 @@ class Watch:
             Tensor._data = property(_read_data, _write_data)  # type: ignore[misc]
             Tensor.backward = _walk_back  # type: ignore[method-assign, assignment]
             Node.grad = property(_read_gradient, _write_gradient)  # type: ignore[misc]
+            graph.backpropagate = _differentiate
             Module.__getattribute__ = _read_attribute  # type: ignore[method-assign, assignment]
             try:
                 yield
             finally:
                 Tensor._data, Tensor.backward, Node.grad = _data, _backward, _grad  # type: ignore[misc, method-assign]
                 del Module.__getattribute__
+                graph.backpropagate = backpropagate
                 running.pop()
                 self._undo()
 
@@ -220,6 +226,10 @@ def _walk_back(tensor: Tensor, *args: Any, **options: Any) -> None:
     if is_tracing():
         running[-1].use_gradient()
     _backward(tensor, *args, **options)
+
+
+def _differentiate(roots: Iterable[tuple[Node, Any]], **options: Any) -> dict[Node, Any]:
+    return (running[-1].walk_back if is_tracing() else backpropagate)(roots, **options)
 
 
 def _read_gradient(node: Node) -> Any:
