@@ -3,6 +3,8 @@
 import copy
 import operator
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -321,6 +323,114 @@ def test_a_copied_tensor_keeps_what_it_is(duplicate):
     assert (twin.name, twin.requires_grad, twin.tolist()) == ("x", True, X.tolist())
     (twin * twin).sum().backward()
     np.testing.assert_array_equal(twin.grad.data, 2 * X)
+
+
+NEW_PROCESS = """
+import pickle, sys
+import tinygrad_opt as tg
+p = pickle.loads(bytes.fromhex(sys.argv[1]))
+print(tg.gradients((p * p).sum(), p).tolist(), p.grad.tolist(), p.node.name)
+"""
+
+
+def test_a_tensor_from_another_process_is_differentiated():
+    p = nn.Parameter([3.0], name="w")  # the number of its node is larger than those of a process that just began
+    (p * 2).sum().backward()
+    result = subprocess.run(
+        [sys.executable, "-c", NEW_PROCESS, pickle.dumps(p).hex()], capture_output=True, text=True, check=True
+    )
+    assert result.stdout == "[6.0] [2.0] w\n"
+
+
+def test_a_copy_has_a_gradient_of_its_own():
+    w = leaf(X)
+    twin = copy.copy(w)
+    (twin * twin).sum().backward()
+    assert w.grad is None
+    assert twin.data is w.data
+
+
+# Assignments that would lose a gradient -------------------------------------------------------------------------------
+
+
+def test_integers_assigned_to_the_data_of_a_leaf():
+    w = leaf([1.0, 2.0])
+    w.data = [3, 4]
+    ((w * 0.5) ** 2).sum().backward()
+    assert w.dtype == float
+    np.testing.assert_array_equal(w.grad.data, [1.5, 2.0])
+
+
+@pytest.mark.parametrize("wrong", ["abc", None, [1j]])
+def test_what_is_no_number_cannot_be_assigned(wrong):
+    for tensor in (Tensor(X), leaf(X)):
+        with pytest.raises(TypeError, match="real numbers"):
+            tensor.data = wrong
+        np.testing.assert_array_equal(tensor.data, X)
+
+
+def test_a_refused_assignment_changes_nothing():
+    y = leaf(X) * 2
+    with pytest.raises(GraphError, match="detach"):
+        y.data = X
+    np.testing.assert_array_equal(y.data, 2 * X)
+
+
+def test_a_tensor_of_a_graph_does_not_go_into_an_arrays_element():
+    w, array = leaf(X), np.zeros(3)
+    with pytest.raises(ValueError, match="sequence") as error:  # NumPy's, whose cause is ours
+        array[0] = w.sum()
+    assert isinstance(error.value.__cause__, GraphError)
+    numbers = {}
+    numbers["sum"] = float(w.sum())
+    with tg.no_grad():
+        array[1] = w.sum()
+    array[2] = w.sum().detach()
+    np.testing.assert_array_equal(array, [0, X.sum(), X.sum()])
+    assert numbers["sum"] == X.sum()
+
+
+def test_nested_lists_of_tensors_would_lose_their_history():
+    with pytest.raises(GraphError, match="history"):
+        Tensor([[leaf(1.0), 2.0]])
+    np.testing.assert_array_equal(Tensor([[Tensor(1.0), 2.0]]).data, [[1, 2]])
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda w: w * 1j,
+        lambda w: np.abs(np.exp(1j * w)),
+        lambda w: w.astype(complex),
+        lambda w: w.sum(dtype=complex),
+        lambda w: np.array([1, 2, 3], object) * w,
+    ],
+)
+def test_results_that_are_no_real_numbers_would_lose_a_gradient(f):
+    with pytest.raises(TypeError, match="real numbers"):
+        f(leaf(Y))
+
+
+def test_one_tensor_in_the_place_of_a_list():
+    def product(x):
+        return np.linalg.multi_dot(x[:, :, None] * np.ones((1, 1, 3)))
+
+    for function in (np.concatenate, np.stack, np.vstack, product):
+        check_first_order(function, [X])
+    np.testing.assert_array_equal(np.concatenate(Tensor(X)).data, np.concatenate(X))
+
+
+def test_take_knows_no_masks():
+    for indices in (np.array([True, False, True]), [True, False]):
+        np.testing.assert_array_equal(Tensor(Y).take(indices).data, Y.take(indices))
+
+
+def test_ufuncs_of_two_results_with_out():
+    out = np.empty(3), np.empty(3)
+    fractions, whole = np.modf(Tensor([1.5, 2.25, -1.0]), out=out)
+    assert fractions is out[0]
+    assert whole is out[1]
+    np.testing.assert_array_equal(out, [[0.5, 0.25, 0], [1, 2, -1]])
 
 
 @pytest.mark.parametrize(

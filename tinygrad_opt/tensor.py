@@ -7,9 +7,12 @@ leaves one Node behind.
 
 from __future__ import annotations
 
+import dis
 import inspect
+import sys
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
 from typing import Any, NoReturn
 
 import numpy as np
@@ -88,7 +91,7 @@ class Tensor:
         dtype: npt.DTypeLike | None = None,
         name: str | None = None,
     ) -> None:
-        if isinstance(data, (list, tuple)) and any(_in_graph(item) for item in data):
+        if isinstance(data, (list, tuple)) and _holds_graph(data):
             raise GraphError("a Tensor made of Tensors would lose their history: join them with np.stack([...])")
         array = _new_array(_unwrap(data), dtype)
         if array.dtype.kind not in "fiub":
@@ -112,18 +115,22 @@ class Tensor:
 
     @data.setter
     def data(self, value: Any) -> None:
-        new = value._data if isinstance(value, Tensor) else value
-        if isinstance(new, np.ndarray) and isinstance(self._data, np.ndarray) and np.may_share_memory(new, self._data):
-            graph.note_changes([graph.watch(new)])  # t.data -= ... : Python changes the array, then assigns it
-        self._data = as_array(new)
+        array = as_array(value._data if isinstance(value, Tensor) else value)
+        if array.dtype.kind not in "fiub":
+            raise TypeError(f"a Tensor holds real numbers or booleans; got data of dtype {array.dtype}: {value!r:.80}")
+        if not self.is_leaf:
+            raise GraphError(
+                "data of a computed Tensor cannot be replaced while it is part of a graph: detach() it first"
+            )
+        if self._node is not None and array.dtype.kind != "f":
+            array = array.astype(self._data.dtype)  # its gradients are no integers
+        old = self._data
+        if isinstance(array, np.ndarray) and isinstance(old, np.ndarray) and np.may_share_memory(array, old):
+            graph.note_changes([graph.watch(array)])  # t.data -= ... : Python changes the array, then assigns it
+        self._data = array
         graph.note_rebinding()
         if self._node is not None:
-            if self._node.op is None:
-                self._node.out = self._data
-            else:
-                raise GraphError(
-                    "data of a computed Tensor cannot be replaced while it is part of a graph: detach() it first"
-                )
+            self._node.out = array
 
     @property
     def requires_grad(self) -> bool:
@@ -247,6 +254,11 @@ class Tensor:
         return bool(self._data)
 
     def __float__(self) -> float:
+        if self._node is not None and is_grad_enabled() and _is_stored(sys._getframe(1)):
+            raise GraphError(
+                "an array cannot keep the history of a Tensor that is assigned to one of its elements, so gradients "
+                "would be wrong: build the result with np.stack([...]), or assign t.item()"
+            )
         return float(self.item())
 
     def __int__(self) -> int:
@@ -367,7 +379,11 @@ class Tensor:
             if function in TABLE:
                 kwargs = {"axis": 0} | kwargs
         result = call(function, inputs, kwargs)
-        return result if out is None else _store(result, out[0])
+        if out is None:
+            return result
+        if len(out) == 1:
+            return _store(result, out[0])
+        return tuple(r if o is None else _store(r, o) for r, o in zip(result, out, strict=True))
 
     def __array_function__(self, function: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return call(function, args, kwargs)
@@ -426,7 +442,7 @@ class Tensor:
         return apply(np.absolute, (self,))
 
     def __getitem__(self, index: Any) -> Tensor:
-        return apply(shaping.getitem, (self, _unwrap(index)))
+        return apply(shaping.getitem, (self, _kept(index)))
 
     def __divmod__(self, other: Any) -> Any:
         return call(np.divmod, (self, other), {})
@@ -487,6 +503,16 @@ class Tensor:
         if not self.is_leaf:
             raise GraphError("a computed Tensor cannot be copied with its graph: use .copy(), or .detach() it first")
         return super().__reduce_ex__(protocol)
+
+    def __setstate__(self, state: Any) -> None:
+        """A copy gets a node of its own, numbered now: the original's number may be of another process."""
+        attributes, slots = state
+        for name, value in {**(attributes or {}), **slots}.items():
+            object.__setattr__(self, name, value)
+        node = self._node
+        if node is not None:
+            self._node = record(None, None, NO_OPTIONS, self._data, ())
+            self._node.name, self._node.grad = node.name, node.grad
 
     # In place: under no_grad the array changes; otherwise the name is bound to a new Tensor --------------------------
 
@@ -685,7 +711,10 @@ class Tensor:
             return apply(np.take, (self, indices), {"axis": axis, "mode": mode} | _given(out=out))
         source = self.ravel() if axis is None else self
         before = np.lib.array_utils.normalize_axis_index(axis or 0, source.ndim)
-        return source[(slice(None),) * before + (as_array(_unwrap(indices)),)]
+        indices = as_array(_unwrap(indices))
+        if indices.dtype.kind == "b":  # np.take knows no masks
+            indices = indices.astype(np.intp)
+        return source[(slice(None),) * before + (indices,)]
 
     def astype(self, dtype: npt.DTypeLike, *, copy: bool = True) -> Tensor:
         """The values in another dtype (always a copy); the gradient comes back in this one's."""
@@ -741,6 +770,8 @@ def apply(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
     op = TABLE[function]
     if kwargs or len(args) > op.positional:
         args, kwargs = _as_the_rules_take_it(op, args, kwargs)
+    if op.lists:
+        args = tuple(_rows(arg) if position in op.lists else arg for position, arg in enumerate(args))
     values = [*args]
     parents: list[Node | None] | None = None
     for position, arg in enumerate(args):
@@ -771,7 +802,14 @@ def apply(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
             out = np.asarray(out)
         elif isinstance(out, (list, tuple)) and function is not pack:
             return _several(op, arrays, kwargs, out, parents)  # type: ignore[no-any-return]
-    if parents is None or not enabled or (function is not pack and out.dtype.kind != "f"):
+    if parents is None or not enabled:
+        return _wrap(out, None)
+    if function is not pack and out.dtype.kind != "f":
+        if out.dtype.kind not in "iub":
+            raise TypeError(
+                f"{op.name} makes numbers of dtype {out.dtype} of a Tensor that a gradient is wanted of, and Tensors "
+                "hold real numbers: compute with the real and the imaginary part"
+            )
         return _wrap(out, None)
     node = record(op, arrays, kwargs, out, parents)
     if anomaly:
@@ -899,6 +937,11 @@ def _array_of(op: Op, position: int, items: Sequence[Any]) -> Any:
     return _stacked(items)
 
 
+def _rows(arrays: Any) -> Any:
+    """What stands for a list of arrays: of one Tensor its rows, other things (also what is packed) as they are."""
+    return [*arrays] if isinstance(arrays, Tensor) and not isinstance(arrays._data, Bundle) else arrays
+
+
 def _stacked(items: Any) -> Any:
     """Nested lists as one array, or as one Tensor when there are Tensors in them."""
     if not isinstance(items, (list, tuple)):
@@ -934,8 +977,26 @@ def _unwrap(value: Any) -> Any:
     return value
 
 
+def _kept(index: Any) -> Any:
+    """An index as it is now, for the backward pass: of lists and arrays, which may change until then, a copy."""
+    if isinstance(index, tuple):
+        return tuple(map(_kept, index))
+    index = _unwrap(index)
+    return index.copy() if isinstance(index, (list, _ndarray)) else index
+
+
+def _is_stored(frame: FrameType) -> bool:
+    """Whether the code of a frame is just at an assignment to an element: ``array[i] = ...``."""
+    return dis.opname[frame.f_code.co_code[frame.f_lasti]] == "STORE_SUBSCR"
+
+
 def _in_graph(value: Any) -> bool:
     return isinstance(value, Tensor) and value._node is not None
+
+
+def _holds_graph(value: Any) -> bool:
+    """Whether a Tensor of a graph is somewhere in lists in lists."""
+    return any(map(_holds_graph, value)) if isinstance(value, (list, tuple)) else _in_graph(value)
 
 
 def _given(**options: Any) -> dict[str, Any]:

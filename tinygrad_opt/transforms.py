@@ -10,8 +10,9 @@ An argument may be any nesting of lists, tuples and dicts; its gradient has the 
 from __future__ import annotations
 
 import functools
+import operator
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -285,7 +286,11 @@ class _Run:
     def __init__(
         self, transform: str, function: Function, args: Sequence[Any], kwargs: dict[str, Any], argnums: Argnums
     ) -> None:
-        numbers = [argnums] if isinstance(argnums, int) else list(argnums)
+        several = isinstance(argnums, Iterable)
+        try:
+            numbers = [*map(operator.index, argnums if isinstance(argnums, Iterable) else [argnums])]
+        except TypeError:
+            raise TypeError(f"{transform}: argnums is a whole number, or several; got {argnums!r}") from None
         if not all(-len(args) <= n < len(args) for n in numbers):
             raise TypeError(f"{transform}: argnums={argnums} with {len(args)} positional arguments")
         numbers = [n % len(args) for n in numbers]
@@ -302,7 +307,7 @@ class _Run:
             finally:
                 _level.depth -= 1
         chosen = tuple(inner[n] for n in numbers)
-        self.argument = chosen[0] if isinstance(argnums, int) else chosen
+        self.argument = chosen if several else chosen[0]
         self.variables: list[Tensor] = _leaves(chosen)
         self.own = {v.node for v in self.variables if v.is_leaf}
         self.outputs = [y if isinstance(y, Tensor) else _constant(transform, y) for y in _leaves(self.value)]

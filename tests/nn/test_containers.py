@@ -189,6 +189,22 @@ def test_modules_in_a_plain_list_or_dict_are_refused(value):
             use()
 
 
+@pytest.mark.parametrize("value", [[nn.Parameter([1.0])], {"a": [nn.Linear(2, 2)]}, ([[nn.Buffer(1.0)]],)], ids=repr)
+def test_parameters_and_modules_in_nested_lists_are_refused(value):
+    model = nn.Linear(2, 2)
+    model.parts = value
+    for use in (lambda: list(model.parameters()), model.state_dict):
+        with pytest.raises(TypeError, match=r"Linear\.parts is a .*not be found"):
+            use()
+
+
+def test_a_list_of_what_a_module_has_as_attributes_too():
+    model = nn.Sequential(nn.Linear(2, 2))
+    model.scale = nn.Parameter([1.0])
+    model.known = [model.scale, model[0]]
+    assert len(list(model.parameters())) == 3
+
+
 # Hooks ---------------------------------------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import tinygrad_opt as tg
 from tinygrad_opt import StateDictError, nn
 
 
@@ -190,3 +191,28 @@ def test_a_hook_before_forward_sees_the_arguments_and_may_replace_them():
     assert len(seen) == 3
     with pytest.raises(TypeError, match="a hook is a function"):
         layer.register_forward_pre_hook("print")
+
+
+# Parameters that would be lost ----------------------------------------------------------------------------------------
+
+
+def test_a_parameter_is_not_replaced_by_an_array_or_a_constant():
+    model = nn.Linear(2, 1)
+    before = dict(vars(model))
+    with pytest.raises(TypeError, match=r"Linear\.weight is a Parameter.*ndarray.*m\.weight\.data"):
+        model.weight = np.zeros((1, 2))
+    with tg.no_grad(), pytest.raises(TypeError, match=r"Linear\.bias is a Parameter.*Tensor"):
+        model.bias = model.bias - 0.1
+    assert vars(model) == before
+    model.bias = None
+    model.weight = nn.Parameter([[1.0, 2.0]])
+    assert list(model.state_dict()) == ["weight"]
+    with tg.no_grad():
+        model.weight -= 1.0
+    assert model.weight.tolist() == [[0, 1]]
+
+
+def test_a_tensor_may_take_the_place_of_a_parameter():
+    model = nn.Linear(2, 1, bias=False)
+    model.weight = nn.Parameter([[1.0, 2.0]]) * 2
+    assert model(np.ones((1, 2))).item() == 6

@@ -140,3 +140,48 @@ def test_other_bad_input_is_explained():
         scheduler.load_state_dict({"last_epoch": 3, "base_lrs": [0.1]})
     with pytest.raises(StateDictError, match="best"):
         lr_scheduler.ReduceLROnPlateau(an_optimizer()).load_state_dict(scheduler.state_dict())
+
+
+COMBINED = [
+    (("LinearLR", {"start_factor": 0.1, "total_iters": 3}), ("ExponentialLR", {"gamma": 0.9})),
+    (("StepLR", {"step_size": 2, "gamma": 0.5}), ("ExponentialLR", {"gamma": 0.8})),
+    (("ExponentialLR", {"gamma": 0.9}), ("LambdaLR", {"lr_lambda": lambda t: 1 / (1 + t)})),
+]
+
+
+@pytest.mark.parametrize("schedules", COMBINED)
+def test_two_schedules_multiply(schedules):
+    def both():
+        optimizer = an_optimizer()
+        return [getattr(lr_scheduler, name)(optimizer, **options) for name, options in schedules]
+
+    alone = [getattr(lr_scheduler, name)(an_optimizer(), **options) for name, options in schedules]
+    start = an_optimizer()
+    together = both()
+    for epoch in range(8):
+        expected = [
+            a * b / group["lr"]
+            for a, b, group in zip(alone[0].get_last_lr(), alone[1].get_last_lr(), start.param_groups, strict=True)
+        ]
+        assert together[1].get_last_lr() == pytest.approx(expected, rel=1e-12)
+        if epoch == 4:  # resume
+            again = both()
+            for new, old in zip(again, together, strict=True):
+                new.load_state_dict(old.state_dict())
+            together = again
+        for schedule in (*alone, *together):
+            schedule.step()
+
+
+def test_a_rate_that_was_changed_by_hand_stays_changed():
+    optimizer = an_optimizer()
+    schedule = lr_scheduler.ExponentialLR(optimizer, gamma=0.5)
+    schedule.step()
+    optimizer.param_groups[0]["lr"] *= 3
+    before = schedule.get_last_lr()
+    schedule.step()
+    assert schedule.get_last_lr() == pytest.approx([rate / 2 for rate in before])
+    zero = lr_scheduler.LambdaLR(optimizer, lambda t: 1.0 if t > 1 else 0.0)
+    zero.step()
+    zero.step()
+    assert all(zero.get_last_lr())

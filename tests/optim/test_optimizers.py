@@ -393,6 +393,30 @@ def test_a_state_of_another_class_or_with_a_bad_value_is_refused():
         optim.SGD(parameters(), lr=0.1).load_state_dict(state)
 
 
+def test_a_state_after_a_schedule_has_come_to_its_end():
+    params = parameters()
+    optimizer = optim.SGD(params, lr=0.1)
+    schedule = optim.lr_scheduler.CosineAnnealingLR(optimizer, 2)
+    for step in range(2):
+        take_steps(optimizer, params, [step])
+        schedule.step()
+    twin = optim.SGD(parameters(), lr=0.1)
+    twin.load_state_dict(optimizer.state_dict())
+    assert twin.param_groups[0]["lr"] == 0
+
+
+def test_the_momentum_that_counts_is_that_of_the_state():
+    params = parameters()
+    plain, heavy = optim.SGD(params, lr=0.1), optim.SGD(parameters(), lr=0.1, momentum=0.9)
+    take_steps(plain, params, range(2))
+    heavy.load_state_dict(plain.state_dict())
+    assert heavy.param_groups[0]["momentum"] == 0
+    state = plain.state_dict()
+    state["param_groups"][0]["momentum"] = 0.9
+    with pytest.raises(StateDictError, match=r"lacks \['b'\]"):
+        optim.SGD(parameters(), lr=0.1).load_state_dict(state)
+
+
 # Groups --------------------------------------------------------------------------------------------------------------
 
 

@@ -40,9 +40,11 @@ def linear(x: Any, weight: Any, bias: Any = None) -> Tensor:
     try:
         return apply(network.linear, (x, weight) if bias is None else (x, weight, bias), {})
     except ValueError as error:
+        features = weight.shape[-1] if weight.ndim else "in"
         raise ShapeError(
-            f"linear needs inputs of shape (..., {weight.shape[-1]}) for a weight of shape {weight.shape}, and a bias "
-            f"of {weight.shape[:1]}; got inputs of shape {x.shape}" + ("" if bias is None else f", bias {bias.shape}")
+            f"linear needs inputs of shape (..., {features}) for a weight (out, in) of "
+            f"shape {weight.shape}, and a bias of {weight.shape[:1]}; got inputs of shape {x.shape}"
+            + ("" if bias is None else f", bias {bias.shape}")
         ) from error
 
 

@@ -132,6 +132,14 @@ class Module:
         """Nothing has to be set up; subclasses may leave ``super().__init__()`` out."""
 
     def __setattr__(self, name: str, value: Any) -> None:
+        old = vars(self).get(name)
+        if isinstance(old, (Parameter, Buffer)) and _loses(value):
+            kind = type(old).__name__
+            raise TypeError(
+                f"{type(self).__name__}.{name} is a {kind}, and would be none any more with a {type(value).__name__} "
+                f"in its place: change its elements, m.{name}.data = ... or, under tg.no_grad(), m.{name} -= ..., or "
+                f"assign an nn.{kind}"
+            )
         object.__setattr__(self, name, value)
         graph.note_rebinding()
 
@@ -185,14 +193,14 @@ class Module:
     def children(self) -> dict[str, Module]:
         """The modules that are attributes of this one, by attribute name.
 
-        Raises TypeError for a list, tuple or dict with modules in it: their parameters would not be found.
+        Raises TypeError for modules or parameters in a plain list, tuple or dict, where they would not be found.
         """
         found = {}
         for name, value in vars(self).items():
             if isinstance(value, Module):
                 found[name] = value
             elif isinstance(value, (list, tuple, dict)):
-                _refuse_modules(f"{type(self).__name__}.{name}", value)
+                _refuse_parts(f"{type(self).__name__}.{name}", value, list(vars(self).values()))
         return found
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
@@ -281,6 +289,14 @@ class Module:
         return f"{_tree(self)}\n{_count(self)} parameters"
 
 
+def _loses(value: Any) -> bool:
+    """Whether a parameter would be lost with ``value`` in its place: a Tensor may stand there that something flows to."""
+    if isinstance(value, Tensor):
+        constant = not (value.requires_grad or graph.is_grad_enabled())
+        return constant and not isinstance(value, (Parameter, Buffer))
+    return value is not None
+
+
 def _walk(module: Module, name: str, seen: set[int], each_once: bool) -> Iterator[tuple[str, Module]]:
     if id(module) in seen:
         return
@@ -306,14 +322,17 @@ def _join(prefix: str, name: str) -> str:
     return f"{prefix}.{name}" if prefix else name
 
 
-def _refuse_modules(place: str, value: list[Any] | tuple[Any, ...] | dict[Any, Any]) -> None:
-    """Raise TypeError for a plain list or dict of modules."""
-    items = value.values() if isinstance(value, dict) else value
-    if any(isinstance(item, Module) for item in items):
-        kind, better = type(value).__name__, "ModuleDict" if isinstance(value, dict) else "ModuleList"
-        raise TypeError(
-            f"{place} is a {kind} with modules in it, whose parameters would not be found: make it an nn.{better}"
-        )
+def _refuse_parts(place: str, container: Any, known: list[Any]) -> None:
+    """Raise TypeError for a plain list or dict of what is found as an attribute only, and is none of ``known``."""
+    for item in container.values() if isinstance(container, dict) else container:
+        if isinstance(item, (list, tuple, dict)):
+            _refuse_parts(place, item, known)
+        elif isinstance(item, (Module, Parameter, Buffer)) and not any(item is other for other in known):
+            what, better = f"a {type(item).__name__} in it, which", "give each an attribute of its own"
+            if isinstance(item, Module):
+                what = "modules in it, whose parameters"
+                better = f"make it an nn.{'ModuleDict' if isinstance(container, dict) else 'ModuleList'}"
+            raise TypeError(f"{place} is a {type(container).__name__} with {what} would not be found: {better}")
 
 
 def _misfits(own: Mapping[str, Tensor], arrays: Mapping[str, npt.NDArray[Any]]) -> list[str]:

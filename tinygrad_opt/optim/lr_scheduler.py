@@ -1,7 +1,8 @@
 """Schedules of the learning rate, as in PyTorch: call ``scheduler.step()`` after every epoch.
 
 Each schedule is a formula for the rate of epoch t, from the rate that the group had at the start. The rates are written
-to ``optimizer.param_groups``, where the update rules read them.
+to ``optimizer.param_groups``, where the update rules read them. What others have made of a rate, another schedule or
+the user, stays as a factor: so schedules may be combined.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ class LRScheduler:
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"{type(self).__name__} takes an optimizer first; got {optimizer!r:.80}")
         self.optimizer = optimizer
-        self.base_lrs = [group["lr"] for group in optimizer.param_groups]
+        self.base_lrs = self.get_last_lr()
         self.last_epoch = 0
-        self._set()
+        self._set(self._rates())
 
     def rate(self, base: float, t: int, group: int) -> float:
         """The learning rate in epoch ``t`` of a group that started with ``base``."""
@@ -36,8 +37,13 @@ class LRScheduler:
 
     def step(self) -> None:
         """Go on to the next epoch."""
+        before, now = self._rates(), self.get_last_lr()
         self.last_epoch += 1
-        self._set()
+        rates = self._rates()
+        for i, (own, lr) in enumerate(zip(before, now, strict=False)):
+            if lr != own and own != 0:  # another one has changed it: by the factor lr / own
+                rates[i] *= lr / own
+        self._set(rates)
 
     def get_last_lr(self) -> list[float]:
         """The learning rate of every group just now."""
@@ -45,22 +51,27 @@ class LRScheduler:
 
     def state_dict(self) -> dict[str, Any]:
         """Where the schedule stands: what `load_state_dict` takes. Its settings are not part of it."""
-        return {"last_epoch": self.last_epoch, "base_lrs": list(self.base_lrs)}
+        return {"last_epoch": self.last_epoch, "base_lrs": list(self.base_lrs), "lrs": self.get_last_lr()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a `state_dict`; raises StateDictError when it is that of another kind of schedule."""
         own = self.state_dict()
-        if state.keys() != own.keys() or len(state["base_lrs"]) != len(own["base_lrs"]):
+        fits = state.keys() == own.keys() and all(len(state[n]) == len(own[n]) for n in ("base_lrs", "lrs"))
+        if not fits:
             raise StateDictError(
                 f"{type(self).__name__} with {len(self.optimizer.param_groups)} groups has a state of {sorted(own)}; "
                 f"got one of {sorted(state)}"
             )
-        vars(self).update(state)
-        self._set()
+        self.last_epoch, self.base_lrs = state["last_epoch"], list(state["base_lrs"])
+        self._set(state["lrs"])
 
-    def _set(self) -> None:
-        for number, (group, base) in enumerate(zip(self.optimizer.param_groups, self.base_lrs, strict=False)):
-            group["lr"] = self.rate(base, self.last_epoch, number)
+    def _rates(self) -> list[float]:
+        """What the formula says for this epoch."""
+        return [self.rate(base, self.last_epoch, group) for group, base in enumerate(self.base_lrs)]
+
+    def _set(self, rates: Sequence[float]) -> None:
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=False):
+            group["lr"] = rate
 
 
 class StepLR(LRScheduler):
@@ -272,8 +283,9 @@ class ReduceLROnPlateau(LRScheduler):
             )
         vars(self).update(state)
 
-    def _set(self) -> None:
-        """The rates depend on what happened, not on the epoch: nothing to set."""
+    def rate(self, base: float, t: int, group: int) -> float:
+        """It depends on what happened, not on the epoch: at the start, that of the optimizer."""
+        return base
 
     def _better(self, value: float) -> bool:
         relative = self.threshold_mode == "rel"

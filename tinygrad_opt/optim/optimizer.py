@@ -320,9 +320,12 @@ class Optimizer:
                     f"the state has hyperparameters {sorted(saved_group)}; {type(self).__name__} has "
                     f"{sorted(['params', *self.defaults])}. Load it into the class that it was saved from."
                 )
-            self.check(dict(saved_group))
+            lr = saved_group["lr"] or self.defaults["lr"]  # a schedule may have brought it to 0
+            self.check({**saved_group, "lr": lr})
         numbers = self._numbers()
         for vector in self._vectors:
+            position = [group is vector.group for group in self.param_groups].index(True)
+            state_names = self.state_of(state_dict["param_groups"][position])
             for p in vector.parameters:
                 number = numbers[id(p)]
                 entry = state_dict["state"].get(number)
@@ -330,7 +333,7 @@ class Optimizer:
                     raise StateDictError(
                         f"the state has no entry for parameter {number} with a valid step: {p.name or p.shape}"
                     )
-                names = {"step", *(self.state_of(vector.group) if entry["step"] else ())}
+                names = {"step", *(state_names if entry["step"] else ())}
                 if not names <= entry.keys():
                     raise StateDictError(f"the state of parameter {number} lacks {sorted(names - entry.keys())}")
                 for name, values in entry.items():

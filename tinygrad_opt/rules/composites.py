@@ -3,9 +3,11 @@
 A composite has the parameters that NumPy gives the function, and says by other functions what it does to Tensors.
 """
 
+import math
 import string
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from tinygrad_opt.rules.elementwise import astype, clip
 from tinygrad_opt.rules.linalg import cross, einsum, norm
@@ -59,13 +61,21 @@ composite(np.atleast_3d)(
 
 @composite(np.vstack)
 def _vstack(tup, *, dtype=None, casting="same_kind"):
-    return np.concatenate([np.atleast_2d(a) for a in tup], axis=0)
+    return _cast(np.concatenate([np.atleast_2d(a) for a in tup], axis=0), dtype, casting)
 
 
 @composite(np.hstack)
 def _hstack(tup, *, dtype=None, casting="same_kind"):
     arrays = [np.atleast_1d(a) for a in tup]
-    return np.concatenate(arrays, axis=0 if np.ndim(arrays[0]) == 1 else 1)
+    return _cast(np.concatenate(arrays, axis=0 if np.ndim(arrays[0]) == 1 else 1), dtype, casting)
+
+
+def _cast(x, dtype, casting):
+    if dtype is None:
+        return x
+    if not np.can_cast(x.dtype, dtype, casting):
+        raise TypeError(f"cannot cast from {x.dtype} to {np.dtype(dtype)} by the rule {casting!r}")
+    return astype(x, np.dtype(dtype))
 
 
 @composite(np.dstack)
@@ -104,6 +114,8 @@ def _broadcast_arrays(*args, subok=False):
 
 @composite(np.meshgrid)
 def _meshgrid(*xi, copy=True, sparse=False, indexing="xy"):
+    if indexing not in ("xy", "ij"):
+        raise ValueError(f'np.meshgrid: indexing must be "xy" or "ij"; got {indexing!r}')
     n = len(xi)
     grids = [np.reshape(x, (1,) * i + (-1,) + (1,) * (n - 1 - i)) for i, x in enumerate(xi)]
     if indexing == "xy" and n > 1:
@@ -113,7 +125,7 @@ def _meshgrid(*xi, copy=True, sparse=False, indexing="xy"):
 
 @composite(np.trace)
 def _trace(a, offset=0, axis1=0, axis2=1, dtype=None, out=None):
-    return np.sum(np.diagonal(a, offset, axis1, axis2), axis=-1)
+    return np.sum(np.diagonal(a, offset, axis1, axis2), axis=-1, dtype=dtype)
 
 
 @composite(np.linalg.trace)
@@ -141,31 +153,39 @@ def _full_like(a, fill_value, dtype=None, order="K", subok=True, shape=None):
 
 @composite(np.copy)
 def _copy(a, order="K", subok=False):
-    return np.positive(a)
+    return astype(a, a.dtype)
 
 
 def _cut(x, axis, start, stop):
-    """``x[..., start:stop, ...]`` along ``axis``."""
-    return x[(slice(None),) * (axis % np.ndim(x)) + (slice(start, stop),)]
+    """``x[..., start:stop, ...]`` along ``axis``, which counts from 0."""
+    return x[(slice(None),) * axis + (slice(start, stop),)]
 
 
 @composite(np.diff)
 def _diff(a, n=1, axis=-1, prepend=None, append=None):
-    shape = [1 if i == axis % np.ndim(a) else length for i, length in enumerate(np.shape(a))]
+    axis = normalize_axis_index(axis, np.ndim(a))
+    if n < 0:
+        raise ValueError(f"np.diff: n, how often differences are taken, must be at least 0; got {n}")
+    shape = [1 if i == axis else length for i, length in enumerate(np.shape(a))]
     ends = [e if e is None or np.ndim(e) else np.broadcast_to(e, shape) for e in (prepend, append)]
     parts = [part for part in (ends[0], a, ends[1]) if part is not None]
     a = np.concatenate(parts, axis) if len(parts) > 1 else a
+    subtract = np.not_equal if a.dtype == bool else np.subtract
     for _ in range(n):
-        a = _cut(a, axis, 1, None) - _cut(a, axis, None, -1)
+        a = subtract(_cut(a, axis, 1, None), _cut(a, axis, None, -1))
     return a
 
 
 @composite(np.gradient)
 def _gradient(f, *varargs, axis=None, edge_order=1):
-    axes = tuple(range(np.ndim(f))) if axis is None else tuple(np.atleast_1d(axis) % np.ndim(f))
-    spacings = varargs * len(axes) if len(varargs) == 1 else varargs or (1.0,) * len(axes)
+    axes = normalize_axis_tuple(range(np.ndim(f)) if axis is None else axis, np.ndim(f))
+    for_all = len(varargs) == 1 and np.ndim(varargs[0]) == 0
+    spacings = varargs * len(axes) if for_all else varargs or (1.0,) * len(axes)
     if len(spacings) != len(axes):
         raise TypeError(f"np.gradient takes one spacing for each of {len(axes)} axes; got {len(spacings)}")
+    if edge_order not in (1, 2):
+        raise ValueError(f"np.gradient: edge_order must be 1 or 2; got {edge_order!r}")
+    f = f if f.dtype.kind == "f" else astype(f, np.dtype(float))
     results = [_slopes(f, h, a, edge_order) for h, a in zip(spacings, axes, strict=True)]
     return results[0] if len(results) == 1 else tuple(results)
 
@@ -176,7 +196,7 @@ def _slopes(f, spacing, axis, edge_order):
     if n < edge_order + 1:
         raise ValueError(f"np.gradient needs {edge_order + 1} elements along axis {axis} at least; got {n}")
     h = np.diff(spacing) if np.ndim(spacing) else np.broadcast_to(spacing, (n - 1,))
-    h = np.reshape(h, (-1,) + (1,) * (np.ndim(f) - 1 - axis)).astype(f.dtype if f.dtype.kind == "f" else float)
+    h = np.reshape(h, (-1,) + (1,) * (np.ndim(f) - 1 - axis)).astype(f.dtype)
     a, b = h[:-1], h[1:]
     left, middle, right = _cut(f, axis, None, -2), _cut(f, axis, 1, -1), _cut(f, axis, 2, None)
     inner = -b / (a * (a + b)) * left + (b - a) / (a * b) * middle + a / (b * (a + b)) * right
@@ -198,17 +218,21 @@ def _ptp(a, axis=None, out=None, keepdims=False):
 
 def _axis_last(x, axis):
     """``x`` with the axes to reduce merged into the last one, and the shape of the result with keepdims."""
-    axes = range(x.ndim) if axis is None else [int(i) % x.ndim for i in np.atleast_1d(axis)]
+    axes = normalize_axis_tuple(range(x.ndim) if axis is None else axis, x.ndim)
     rest = [i for i in range(x.ndim) if i not in axes]
     kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
-    return np.reshape(np.transpose(x, (*rest, *axes)), (*(x.shape[i] for i in rest), -1)), kept
+    merged = math.prod(x.shape[i] for i in axes)
+    return np.reshape(np.transpose(x, (*rest, *axes)), (*(x.shape[i] for i in rest), merged)), kept
 
 
 @composite(np.median)
 def _median(a, axis=None, out=None, overwrite_input=False, keepdims=False):
     rows, kept = _axis_last(a, axis)
     n = rows.shape[-1]
-    middle = np.mean(np.sort(rows, axis=-1)[..., (n - 1) // 2 : n // 2 + 1], axis=-1)
+    rows = np.sort(rows, axis=-1)
+    middle = np.mean(rows[..., (n - 1) // 2 : n // 2 + 1], axis=-1)
+    if n:
+        middle = np.where(np.isnan(rows[..., -1]), middle.dtype.type(np.nan), middle)  # a NaN is sorted last
     return np.reshape(middle, kept) if keepdims else middle
 
 
@@ -225,11 +249,14 @@ NON_DIFFERENTIABLE.add(_check_weights)
 def _average(a, axis=None, weights=None, returned=False, *, keepdims=False):
     if weights is None:
         result = np.mean(a, axis=axis, keepdims=keepdims)
-        return (result, np.full(result.shape, np.size(a) / max(result.size, 1))) if returned else result
+        count = np.size(a) / max(result.size, 1)
+        return (result, np.full(result.shape, count, result.dtype)) if returned else result
     if np.shape(weights) != np.shape(a):
-        if not isinstance(axis, int) or np.shape(weights) != (np.shape(a)[axis],):
+        axes = () if axis is None else normalize_axis_tuple(axis, np.ndim(a))
+        if not axes or np.shape(weights) != tuple(np.shape(a)[i] for i in axes):
             raise ValueError(f"np.average: weights of shape {np.shape(weights)} do not fit {np.shape(a)}, axis {axis}")
-        weights = np.reshape(weights, (-1,) + (1,) * (np.ndim(a) - 1 - axis % np.ndim(a)))
+        weights = np.transpose(weights, np.argsort(axes))
+        weights = np.expand_dims(weights, tuple(i for i in range(np.ndim(a)) if i not in axes))
         weights = np.broadcast_to(weights, np.shape(a))
     total = np.sum(weights, axis=axis, keepdims=keepdims)
     _check_weights(total)
@@ -242,14 +269,21 @@ def _nansum(a, axis=None, dtype=None, out=None, keepdims=False):
     return np.sum(np.where(np.isnan(a), 0, a), axis=axis, dtype=dtype, keepdims=keepdims)
 
 
-@composite(np.nanmax)
-def _nanmax(a, axis=None, out=None, keepdims=False):
-    return np.max(np.where(np.isnan(a), -np.inf, a), axis=axis, keepdims=keepdims)
+def _without_nan(extreme, worst):
+    """`np.nanmax` or `np.nanmin`: of nothing but NaNs it is NaN."""
+
+    def found(a, axis=None, out=None, keepdims=False):
+        if a.dtype.kind != "f":
+            return extreme(a, axis=axis, keepdims=keepdims)
+        missing = np.isnan(a)
+        result = extreme(np.where(missing, worst, a), axis=axis, keepdims=keepdims)
+        return np.where(np.all(missing, axis=axis, keepdims=keepdims), result.dtype.type(np.nan), result)
+
+    return found
 
 
-@composite(np.nanmin)
-def _nanmin(a, axis=None, out=None, keepdims=False):
-    return np.min(np.where(np.isnan(a), np.inf, a), axis=axis, keepdims=keepdims)
+composite(np.nanmax)(_without_nan(np.max, -np.inf))
+composite(np.nanmin)(_without_nan(np.min, np.inf))
 
 
 @composite(np.nanmean)
@@ -333,7 +367,8 @@ def _correlate(a, v, mode="valid"):
 
 @composite(np.linalg.norm)
 def _norm(x, ord=None, axis=None, keepdims=False):
-    axes = np.lib.array_utils.normalize_axis_tuple(range(x.ndim) if axis is None else axis, x.ndim)
+    x = x if x.dtype.kind == "f" else astype(x, np.dtype(float))
+    axes = normalize_axis_tuple(range(x.ndim) if axis is None else axis, x.ndim)
     if len(axes) == 2 and ord in (2, -2, "nuc"):
         parts = np.linalg.svd(np.moveaxis(x, axes, (-2, -1)), compute_uv=False)
     elif len(axes) == 2 and ord in (1, -1, np.inf, -np.inf):
@@ -353,9 +388,10 @@ def _matrix_norm(x, /, *, keepdims=False, ord="fro"):
 
 @composite(np.linalg.vector_norm)
 def _vector_norm(x, /, *, axis=None, keepdims=False, ord=2):
-    axes = np.lib.array_utils.normalize_axis_tuple(range(x.ndim) if axis is None else axis, x.ndim)
+    axes = normalize_axis_tuple(range(x.ndim) if axis is None else axis, x.ndim)
     x = np.moveaxis(x, axes, range(len(axes)))
-    out = np.linalg.norm(np.reshape(x, (-1, *x.shape[len(axes) :])), ord, 0)
+    merged = math.prod(x.shape[: len(axes)])
+    out = np.linalg.norm(np.reshape(x, (merged, *x.shape[len(axes) :])), ord, 0)
     return np.expand_dims(out, axes) if keepdims else out
 
 

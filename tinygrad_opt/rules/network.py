@@ -19,8 +19,8 @@ from tinygrad_opt.rules.registry import NON_DIFFERENTIABLE, defvjp, primitive
 @primitive(inline=True)
 def linear(x, weight, bias=None):
     """``x @ weight.T + bias``: x is (..., in_features), weight is (out_features, in_features)."""
-    if x.ndim == 0:
-        raise ValueError("linear needs inputs with at least one axis")
+    if x.ndim == 0 or weight.ndim != 2 or (bias is not None and bias.ndim != 1):
+        raise ValueError("linear needs inputs with at least one axis, a matrix of weights and a vector of biases")
     out = np.dot(x, weight.T)  # at this size half the overhead of @
     if bias is not None:
         out += bias

@@ -3,6 +3,8 @@
 The gradient of a reduction goes back to every element that took part: `spread` gives it the shape of the input again.
 """
 
+import math
+
 import numpy as np
 
 from tinygrad_opt.rules.registry import defvjp, primitive, unread_inputs
@@ -71,14 +73,20 @@ def _others(x, axis):
     return np.moveaxis(np.prod(rows, axis=-1), -1, axis)
 
 
+def _can_divide(products):
+    """Whether no product is zero, nor so small or large that it has lost digits or overflowed."""
+    return np.all(np.isfinite(products) & (np.abs(products) >= np.finfo(products.dtype).tiny))
+
+
 def _product_rule(g, out, x, axis=None, dtype=None, *, keepdims=False):
     if isinstance(axis, tuple):
         rest = [a for a in range(x.ndim) if a not in {b % x.ndim for b in axis}]
         order = (*rest, *(b % x.ndim for b in axis))
-        merged = np.transpose(x, order).reshape(*(x.shape[a] for a in rest), -1)
+        shape = [x.shape[a] for a in rest]
+        merged = np.transpose(x, order).reshape(*shape, math.prod(x.shape[a] for a in order[len(rest) :]))
         flat = spread(np.reshape(g, merged.shape[:-1]), merged.shape, -1, False) * _others(merged, -1)
         return np.transpose(flat.reshape([x.shape[a] for a in order]), np.argsort(order))
-    if np.all(out != 0):
+    if _can_divide(out):
         return spread(g * out, x.shape, axis, keepdims) / x
     return spread(g, x.shape, axis, keepdims) * _others(x, axis)
 
@@ -118,7 +126,7 @@ def _running(rule):
 
 
 def _running_product_rule(g, out, x, axis):
-    if np.all(out != 0):
+    if _can_divide(out):
         return _tail_sums(g * out, axis) / x
     # a zero: Σ over results k and elements i ≤ k of g_k times the product of the other elements up to k
     g, x = np.moveaxis(g, axis, -1), np.moveaxis(x, axis, -1)
