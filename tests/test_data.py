@@ -69,6 +69,14 @@ def test_batches_of_shuffled_data_are_copies():
     np.testing.assert_array_equal(data, Y)
 
 
+def test_batches_in_order_are_views_that_cannot_change_the_data():
+    for (batch,) in tg.DataLoader(X, batch_size=2):
+        assert np.shares_memory(batch, X)
+        with pytest.raises(ValueError, match="read-only"):
+            batch -= 1
+    assert X.flags.writeable
+
+
 def test_repr_says_what_it_goes_through():
     text = repr(DataLoader(X, Y, batch_size=4))
     assert "(10, 2), (10,)" in text

@@ -517,3 +517,15 @@ def test_no_degrees_of_freedom_give_no_number(function):
     t = Tensor([1.0, 2.0], requires_grad=True)
     function(t, ddof=2).backward()
     assert not np.any(np.isfinite(t.grad))
+
+
+def test_arrays_of_other_libraries_are_told_apart():
+    class Foreign:
+        def __array__(self, dtype=None, copy=None):
+            return np.array([1.0, 2.0, 4.0])
+
+        def __array_wrap__(self, array, context=None, return_scalar=False):
+            return self
+
+    with pytest.raises(TypeError, match=r"np\.add.*Foreign: give it arrays"):
+        Tensor(Y) + Foreign()

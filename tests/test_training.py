@@ -596,8 +596,8 @@ def test_history_as_a_table():
     assert lines == [
         "| epoch |   loss | seconds | accuracy |",
         "| ----: | -----: | ------: | -------: |",
-        "|     2 | 0.1235 |       1 |          |",
-        "|     4 |      1 |       1 |          |",
+        "|     2 | 0.1235 |       1 |      nan |",
+        "|     4 |      1 |       1 |      0.5 |",
     ]
     assert len(history.table().splitlines()) == 6
 
@@ -612,3 +612,81 @@ def test_the_state_of_a_history():
     for wrong in ({}, {"columns": [1.0]}, {"columns": {}, "more": 1}):
         with pytest.raises(tg.StateDictError, match="the state of a History has 'columns'"):
             other.load_state_dict(wrong)
+
+
+# What runs share, and what they do not --------------------------------------------------------------------------------
+
+
+def test_early_stopping_begins_anew_with_another_run():
+    stopping = tg.EarlyStopping(patience=3, monitor="loss")
+    x = np.linspace(-1, 1, 20)[:, None]
+    for target in (x, 10 - 5 * x):
+        model = nn.Linear(1, 1)
+        loader = tg.DataLoader(x, target, batch_size=5)
+        history = tg.fit(
+            model, nn.MSELoss(), optim.SGD(model.parameters(), lr=0.1), loader, 20,
+            progress=False, early_stopping=stopping,
+        )  # fmt: skip
+        assert stopping.best == min(history["loss"])
+        assert nn.MSELoss()(model(x), target).item() < 0.1
+
+
+def test_early_stopping_goes_on_with_the_history():
+    stopping = tg.EarlyStopping(patience=None, monitor="loss")
+    model, history = train(epochs=5, early_stopping=stopping)
+    best = stopping.best
+    train(model, epochs=1, early_stopping=stopping, history=history, loss_fn=lambda p, y: 100 + F.cross_entropy(p, y))
+    assert (stopping.best, stopping.best_epoch <= 5, history.epochs) == (best, True, 6)
+
+
+def test_a_history_goes_on_with_other_columns():
+    model, history = train(epochs=2)
+    train(model, epochs=1, history=history, validation=VALIDATION, metrics={"accuracy": tg.accuracy})
+    train(model, epochs=1, history=history)
+    assert {len(column) for column in history.columns.values()} == {4}
+    for name in ("val_loss", "accuracy", "val_accuracy"):
+        np.testing.assert_array_equal(np.isnan(history[name]), [True, True, False, True])
+    assert np.isfinite(history["loss"]).all()
+
+
+def test_progress_of_a_run_that_goes_on(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    model, history = train(epochs=2, progress=True, validation=VALIDATION)
+    train(model, epochs=1, progress=True, history=history)
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("epoch 3/3")
+    assert "val_loss" not in last
+
+
+@pytest.mark.parametrize("answer", [True, np.True_])
+def test_a_callback_ends_the_run(answer):
+    assert train(epochs=9, callbacks=lambda history: answer)[1].epochs == 1
+    assert train(epochs=2, callbacks=lambda history: np.array([1.0]))[1].epochs == 2
+    assert train(epochs=2, callbacks=None)[1].epochs == 2
+
+
+def fit_with(loader=None, optimizer=None, **options):
+    model = nn.Linear(2, 1)
+    optimizer = optim.SGD(model.parameters(), lr=0.1) if optimizer is None else optimizer
+    loader = tg.DataLoader(X, X[:, :1], batch_size=10) if loader is None else loader
+    return tg.fit(model, nn.MSELoss(), optimizer, loader, 1, progress=False, **options)
+
+
+OTHER = optim.lr_scheduler.StepLR(optim.SGD([nn.Parameter([1.0])], lr=0.1), 2)
+MISTAKEN = {
+    "one array": (lambda: fit_with(tg.DataLoader(X)), ValueError, r"a pair.*got 1 arrays.*DataLoader\(x, x\)"),
+    "three arrays": (lambda: fit_with(tg.DataLoader(X, X, X)), ValueError, "a pair.*got 3 arrays"),
+    "a list as validation": (lambda: fit_with(validation=[X, X[:, :1]]), ValueError, r"a pair.*ndarray.*\(x, y\)"),
+    "evaluate of a list": (lambda: tg.evaluate(nn.Linear(2, 1), [X, X], {}), ValueError, "a pair.*ndarray"),
+    "a metric alone": (lambda: fit_with(metrics=tg.accuracy), TypeError, "metrics is a dict.*accuracy"),
+    "a class of optimizers": (lambda: fit_with(optimizer=optim.SGD), TypeError, r"optimizer is one.*Adam\(model"),
+    "another's schedule": (lambda: fit_with(scheduler=OTHER), ValueError, "schedule of another optimizer"),
+    "a metric val_loss": (lambda: fit_with(metrics={"val_loss": tg.accuracy}), ValueError, "'val_loss'"),
+    "metrics a and val_a": (lambda: fit_with(metrics={"a": abs, "val_a": abs}), ValueError, "'val_a'"),
+}
+
+
+@pytest.mark.parametrize(("call", "error", "text"), MISTAKEN.values(), ids=MISTAKEN)
+def test_arguments_of_another_kind_are_explained(call, error, text):
+    with pytest.raises(error, match=text):
+        call()

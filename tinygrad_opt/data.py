@@ -21,7 +21,8 @@ class DataLoader:
     Every array has the examples along its first axis. ``batch_size`` is the number of examples in a batch: 1 for
     stochastic descent, k for mini-batches, ``"all"`` for the whole data. With ``shuffle`` every pass is in a new order,
     drawn from ``generator`` (a ``numpy.random.Generator``, or else the library's own). With ``drop_last`` a last batch
-    that would be smaller is left out. Each batch is a tuple with one array per array.
+    that would be smaller is left out. Each batch is a tuple with one array per array; without ``shuffle`` these are
+    views of the data, which can only be read.
 
     Raises ShapeError when the arrays differ in length, ValueError when there are none, or for a ``batch_size`` below 1.
 
@@ -70,7 +71,7 @@ class DataLoader:
             for number in range(given, len(self)):
                 self._running = order, number + 1
                 batch = slice(number * self.batch_size, (number + 1) * self.batch_size)
-                yield tuple(a[batch] if order is None else a[order[batch]] for a in self.arrays)
+                yield tuple(_read_only(a[batch]) if order is None else a[order[batch]] for a in self.arrays)
         finally:  # also when the loop is left by a break
             self._running = None
 
@@ -139,3 +140,9 @@ class DataLoader:
     def __repr__(self) -> str:
         shapes = ", ".join(str(a.shape) for a in self.arrays)
         return f"DataLoader({shapes}; {len(self)} batches of {self.batch_size}, shuffle={self.shuffle})"
+
+
+def _read_only(view: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """A view of the data through which they cannot be changed."""
+    view.flags.writeable = False
+    return view

@@ -78,6 +78,8 @@ mode = _Mode()
 class set_grad_enabled(contextlib.ContextDecorator):  # noqa: N801 - named as in PyTorch
     """Switch the recording of the graph on or off, for this thread, inside a ``with`` block or a function.
 
+    By itself, outside of a ``with`` statement, the call does nothing; in PyTorch it switches at once.
+
     >>> import tinygrad_opt as tg
     >>> x = tg.Tensor(2.0, requires_grad=True)
     >>> with tg.set_grad_enabled(False):

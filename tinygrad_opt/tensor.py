@@ -800,8 +800,12 @@ def apply(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
     if out.__class__ is not _ndarray:
         if isinstance(out, np.generic):
             out = np.asarray(out)
-        elif isinstance(out, (list, tuple)) and function is not pack:
-            return _several(op, arrays, kwargs, out, parents)  # type: ignore[no-any-return]
+        elif isinstance(out, (list, tuple)):
+            if function is not pack:
+                return _several(op, arrays, kwargs, out, parents)  # type: ignore[no-any-return]
+        elif not hasattr(out, "__array_function__"):
+            kind = f"{type(out).__module__}.{type(out).__name__}"
+            raise TypeError(f"{op.name} of a Tensor and something else made a {kind}: give it arrays, np.asarray(x)")
     if parents is None or not enabled:
         return _wrap(out, None)
     if function is not pack and out.dtype.kind != "f":

@@ -27,9 +27,9 @@ class History:
     """What `fit` saw: one number per epoch for each quantity, ``history["loss"]`` for example.
 
     The quantities are ``loss``, one per metric, the same with ``val_`` before the name where there is validation data,
-    ``lr`` where there is a schedule, and ``seconds``, how long the epoch took. ``columns`` is a dict of all of them,
-    which pandas takes: ``pandas.DataFrame(history.columns)``; ``viz.plot_history`` draws them. ``interrupted`` says
-    whether the user stopped the run.
+    ``lr`` where there is a schedule, and ``seconds``, how long the epoch took; NaN where there was none. ``columns`` is
+    a dict of all of them, which pandas takes: ``pandas.DataFrame(history.columns)``; ``viz.plot_history`` draws them.
+    ``interrupted`` says whether the user stopped the run.
 
     >>> from tinygrad_opt.training import History
     >>> history = History()
@@ -44,8 +44,10 @@ class History:
 
     def append(self, row: Mapping[str, float]) -> None:
         """Add the numbers of one epoch."""
-        for name, value in row.items():
-            self.columns.setdefault(name, []).append(value)
+        epochs = self.epochs
+        for name in {**self.columns, **row}:
+            column = self.columns.setdefault(name, [])
+            column += [math.nan] * (epochs - len(column)) + [row.get(name, math.nan)]
 
     def __getitem__(self, name: str) -> list[float]:
         if name not in self.columns:
@@ -85,7 +87,7 @@ class History:
         return "\n".join(f"| {line} |" for line in lines)
 
     def _numbers(self, epoch: int) -> list[str]:
-        return [f"{values[epoch - 1]:.4g}" if epoch <= len(values) else "" for values in self.columns.values()]
+        return [f"{values[epoch - 1]:.4g}" for values in self.columns.values()]
 
     def state_dict(self) -> dict[str, Any]:
         """All there is: what `load_state_dict` takes, and `tinygrad_opt.save` saves."""
@@ -136,7 +138,8 @@ class EarlyStopping:
     "min" or "max" says what improving means, and it has to improve by more than ``min_delta``. A NaN is no improvement.
     With ``patience`` None the training is never ended. With ``restore_best`` the model has, after `fit`, the parameters
     and buffers of the best epoch, also when it ended by itself or with Ctrl-C. ``best`` is the best number,
-    ``best_epoch`` when it was reached, counted from 1 (0: never).
+    ``best_epoch`` when it was reached, counted from 1 (0: never). In another `fit` it begins anew, unless that
+    continues the ``history`` of the first.
 
     Raises ValueError for a ``patience`` below 1, another mode, or a negative ``min_delta``.
 
@@ -169,10 +172,15 @@ class EarlyStopping:
             )
         self.patience, self.monitor, self.mode, self.min_delta = patience, monitor, mode, min_delta
         self.restore_best = restore_best
-        self.best = math.inf if mode == "min" else -math.inf
+        self.start()
+
+    def start(self) -> None:
+        """Forget what was best."""
+        self.best = math.inf if self.mode == "min" else -math.inf
         self.best_epoch = 0
         self.bad_epochs = 0
         self.best_weights: dict[str, Any] | None = None
+        self.ended = False
 
     def update(self, history: History, model: Module) -> bool:
         """Take note of the last epoch; return whether the training should end."""
@@ -186,7 +194,8 @@ class EarlyStopping:
         return self.patience is not None and self.bad_epochs >= self.patience
 
     def restore(self, model: Module) -> None:
-        """Put the best weights back, where there are any."""
+        """Put the best weights back, where there are any: the training is over."""
+        self.ended = True
         if self.best_weights is not None:
             model.load_state_dict(self.best_weights)
 
@@ -200,7 +209,7 @@ class EarlyStopping:
             raise StateDictError(
                 f"the state of EarlyStopping has {sorted(self.state_dict())}; this one has {sorted(state)}"
             )
-        vars(self).update(state)
+        vars(self).update(state, ended=False)
 
 
 def fit(
@@ -217,7 +226,7 @@ def fit(
     clip_norm: float | None = None,
     clip_value: float | None = None,
     early_stopping: EarlyStopping | None = None,
-    callbacks: Callable[[History], Any] | Iterable[Callable[[History], Any]] = (),
+    callbacks: Callable[[History], Any] | Iterable[Callable[[History], Any]] | None = None,
     history: History | None = None,
     compile: bool = False,
 ) -> History:
@@ -241,9 +250,10 @@ def fit(
     Ctrl-C stops the training: the model stays usable, and the History has the completed epochs. Afterwards the model is
     in training mode: call ``model.eval()`` before using it, where `Dropout` or batch normalisation is in it.
 
-    Raises ValueError for ``epochs`` below 1, a loader without batches or one that can be gone through only once,
-    ``early_stopping`` that looks at a number that there is not, clipping with a line search, or ``compile`` with one
-    that needs second derivatives; TypeError for a pair of arrays in the place of the loader.
+    Raises ValueError for ``epochs`` below 1, a loader without batches, one whose batches are no pairs, or one that can
+    be gone through only once, ``early_stopping`` that looks at a number that there is not, a ``scheduler`` of another
+    optimizer, clipping with a line search, or ``compile`` with one that needs second derivatives; TypeError for an
+    argument of another kind, such as a pair of arrays in the place of the loader.
 
     >>> import numpy as np, tinygrad_opt as tg
     >>> from tinygrad_opt import nn, optim
@@ -254,20 +264,23 @@ def fit(
     >>> history["loss"][-1] < 1e-6
     True
     """
-    measures = {"loss": loss_fn, **(metrics or {})}
-    callbacks = [callbacks] if callable(callbacks) else list(callbacks)
-    _check_kinds(scheduler, early_stopping, callbacks)
-    _check(epochs, loader, metrics or {}, validation, early_stopping)
+    callbacks = [callbacks] if callable(callbacks) else list(callbacks or ())
+    metrics = {} if metrics is None else metrics
+    _check_kinds(optimizer, metrics, scheduler, early_stopping, callbacks)
+    _check(epochs, loader, metrics, validation, early_stopping)
+    measures = {"loss": loss_fn, **metrics}
     take_step = _stepper(optimizer, clip_norm, clip_value)
     predict = _predictor(model, loss_fn, optimizer, compile)
+    if early_stopping is not None and early_stopping.ended and history is None:
+        early_stopping.start()
     history = History() if history is None else history
-    reporter = _Progress(epochs, progress)
+    reporter = _Progress(history.epochs, epochs, progress)
     try:
         for _ in range(epochs):
             start = time.perf_counter()
             totals = _Averages(measures)
             model.train()
-            for x, y in loader:
+            for x, y in map(_pair, loader):
                 before: list[Any] = []  # the prediction before the step; a line search makes others after it
 
                 def closure(x: Any = x, y: Any = y, before: list[Any] = before) -> Tensor:
@@ -285,9 +298,10 @@ def fit(
                 row["lr"] = scheduler.get_last_lr()[0]
                 _advance(scheduler, row)
             history.append({**row, "seconds": time.perf_counter() - start})
-            reporter.show(history)
+            reporter.show(row, history)
             ended = [early_stopping is not None and early_stopping.update(history, model)]
-            ended += [callback(history) is True for callback in callbacks]
+            answers = [callback(history) for callback in callbacks]
+            ended += [isinstance(answer, (bool, np.bool_)) and bool(answer) for answer in answers]
             if any(ended):
                 break
     except KeyboardInterrupt:
@@ -305,7 +319,7 @@ def _check(
     """Raise for what would fail after an epoch of work, or do something else than is meant."""
     if epochs < 1:
         raise ValueError(f"epochs must be at least 1; got {epochs}")
-    taken = metrics.keys() & {"loss", "lr", "seconds"}
+    taken = metrics.keys() & {"loss", "lr", "seconds", "val_loss", *(f"val_{name}" for name in metrics)}
     if taken:
         raise ValueError(f"a metric cannot be called {taken.pop()!r}: the history has a column of its own of this name")
     if isinstance(loader, tuple):
@@ -322,10 +336,16 @@ def _check(
         raise ValueError(f"early_stopping monitors {early_stopping.monitor!r}, and there is {', '.join(columns)}{hint}")
 
 
-def _check_kinds(scheduler: Any, early_stopping: Any, callbacks: list[Any]) -> None:
+def _check_kinds(optimizer: Any, metrics: Any, scheduler: Any, early_stopping: Any, callbacks: list[Any]) -> None:
     """Raise TypeError for an argument that is something else than it should be."""
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"optimizer is one of optim, such as Adam(model.parameters()); got {optimizer!r:.80}")
+    if not isinstance(metrics, Mapping):
+        raise TypeError(f'metrics is a dict of functions, such as {{"accuracy": tg.accuracy}}; got {metrics!r:.80}')
     if scheduler is not None and not isinstance(scheduler, LRScheduler):
         raise TypeError(f"scheduler is one of optim.lr_scheduler, such as StepLR(optimizer, 10); got {scheduler!r:.80}")
+    if scheduler is not None and scheduler.optimizer is not optimizer:
+        raise ValueError("scheduler is a schedule of another optimizer: make it with the one that fit is given")
     if early_stopping is not None and not isinstance(early_stopping, EarlyStopping):
         raise TypeError(f"early_stopping is an EarlyStopping(patience=5); got {early_stopping!r:.80}")
     for callback in callbacks:
@@ -397,12 +417,23 @@ def evaluate(
     model.eval()
     try:
         with no_grad():
-            for x, y in batches:
+            for x, y in map(_pair, batches):
                 totals.add(model(x), y)
     finally:
         for module, training in modes:
             module.training = training
     return totals.means()
+
+
+def _pair(batch: Any) -> Any:
+    """A batch, if it is an input and a target."""
+    if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+        what = f"{len(batch)} arrays" if isinstance(batch, (tuple, list)) else f"a {type(batch).__name__}"
+        raise ValueError(
+            f"a batch is a pair, input and target, such as DataLoader(x, y) gives; got {what}. An autoencoder's target "
+            "is its input: DataLoader(x, x). Whole arrays in the place of a loader are a tuple: (x, y)"
+        )
+    return batch
 
 
 class _Averages:
@@ -433,13 +464,13 @@ class _Averages:
 class _Progress:
     """A tqdm bar over the epochs where tqdm is installed, else one printed line per epoch."""
 
-    def __init__(self, epochs: int, wanted: bool) -> None:
-        self.epochs = epochs
+    def __init__(self, done: int, epochs: int, wanted: bool) -> None:
+        self.epochs = done + epochs
         self.wanted = wanted
         self.bar = _tqdm(epochs) if wanted else None
 
-    def show(self, history: History) -> None:
-        numbers = {name: f"{value:.4g}" for name, value in history.last.items() if name != "seconds"}
+    def show(self, row: Mapping[str, float], history: History) -> None:
+        numbers = {name: f"{value:.4g}" for name, value in row.items()}
         if self.bar is not None:
             self.bar.set_postfix(numbers, refresh=False)
             self.bar.update()

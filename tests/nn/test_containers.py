@@ -168,7 +168,9 @@ WRONG = {
     "a dot": (lambda: nn.ModuleDict({"a.b": nn.ReLU()}), KeyError, r"cannot be called 'a\.b'.*without dots"),
     "a number for a name": (lambda: nn.ModuleDict({1: nn.ReLU()}), KeyError, r"cannot be called 1: a name is a string"),
     "no name": (lambda: nn.ModuleDict({"": nn.ReLU()}), KeyError, r"cannot be called ''"),
-    "an activation that is made": (lambda: nn.MLP([3, 2, 1], nn.Tanh()), TypeError, r"the class, Tanh.*Tanh\(\)"),
+    "an activation that is made": (lambda: nn.MLP([3, 2, 1], nn.Tanh()), TypeError, r"the class.*Tanh\(\)"),
+    "the name of an activation": (lambda: nn.MLP([3, 2, 1], "relu"), TypeError, "the class.*'relu'"),
+    "the name of a file as a state": (lambda: nn.MLP([3, 1]).load_state_dict("x.npz"), TypeError, "a dict.*'x.npz'"),
     "one size": (lambda: nn.MLP(3), ValueError, r"\[2, 16, 1\]; got 3"),
 }  # fmt: skip
 

@@ -675,3 +675,21 @@ def test_a_large_gradient_of_another_shape_is_refused_and_nothing_moves():
     with pytest.raises(tg.ShapeError, match=r"gradient of parameter w has shape \(100, 200\)"):
         optimizer.step()
     assert not w.data.any()
+
+
+def test_a_closure_that_walks_back_itself_is_told_so():
+    p = nn.Parameter([1.0, 2.0])
+    optimizer = optim.GradientDescent([p], lr=0.1)
+
+    def closure():
+        loss = (p * p).sum()
+        loss.backward()
+        return loss
+
+    with pytest.raises(GraphError, match="the optimizer does that"):
+        optimizer.step(closure)
+
+
+def test_a_model_in_the_place_of_its_parameters_is_told_so():
+    with pytest.raises(TypeError, match=r"model\.parameters\(\); got a Linear"):
+        optim.SGD(nn.Linear(2, 1))

@@ -284,3 +284,49 @@ except AttributeError as error:
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert "has no attribute 'nothing'" in run.stdout
+
+
+# Order and repetition -------------------------------------------------------------------------------------------------
+
+
+def head_labels(picture):
+    return {line.split("[")[0].strip(): line.split("headlabel=")[1][0] for line in picture.source.splitlines()
+            if "headlabel" in line}  # fmt: skip
+
+
+def test_operands_that_cannot_change_places_are_numbered():
+    a, b, c = (
+        tg.Tensor(value, requires_grad=True, name=name) for name, value in zip("abc", (2.0, -3.0, 9.0), strict=True)
+    )
+    picture = viz.draw_graph((a - b) / (c - a))
+    names = {node.id: node.label for node in picture.model.nodes}
+    found = [(*(names[end.strip()] for end in arrow.split("->")), n) for arrow, n in head_labels(picture).items()]
+    assert sorted(found) == [("a", "−", "1"), ("a", "−", "2"), ("b", "−", "2"), ("c", "−", "1"),
+                             ("−", "÷", "1"), ("−", "÷", "2")]  # fmt: skip
+    assert "first and second operand" in picture.source
+    for commutative in (a * b + c, a - 1.0, a - a):
+        picture = viz.draw_graph(commutative)
+        assert not head_labels(picture)
+        assert "operand" not in picture.source
+
+
+def test_values_of_a_repeated_block_are_those_of_the_first_and_the_last():
+    x = tg.Tensor(2.0, requires_grad=True)
+    for _ in range(100):
+        x = x * 1.01
+    picture = viz.draw_graph(x, values=True)
+    (result,) = [node for node in picture.model.nodes if node.output]
+    assert result.value == f"2.04 in the first, {x.item():.3g} in the last"
+    assert "drawn once" in picture.source
+
+
+def test_drawing_a_model_does_not_change_it():
+    own = np.random.default_rng(0)
+    model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.Dropout(0.5), nn.Dropout(0.5, generator=own))
+    before = model.state_dict(), tg.get_rng_state(), own.bit_generator.state
+    arrays = [buffer.data for buffer in model.buffers()]
+    viz.draw_graph(model, np.arange(8.0).reshape(4, 2))
+    assert all(buffer.data is array for buffer, array in zip(model.buffers(), arrays, strict=True))
+    for name, array in model.state_dict().items():
+        np.testing.assert_array_equal(array, before[0][name])
+    assert (tg.get_rng_state(), own.bit_generator.state) == before[1:]

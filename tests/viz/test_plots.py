@@ -64,6 +64,22 @@ def test_a_history_with_a_loss_that_is_not_positive_or_one_epoch_or_none():
     assert [axes.get_ylabel() for axes in viz.plot_history(history, log=False).axes] == ["loss", "val_only"]
 
 
+def test_epochs_are_whole_numbers():
+    for losses in ([3.0, 2.0, 1.0], [1.0]):
+        axes = viz.plot_losses({"run": losses})
+        axes.figure.canvas.draw()
+        assert all(tick == round(tick) for tick in axes.get_xticks())
+
+
+def test_a_history_with_gaps():
+    history = History()
+    history.append({"loss": 2.0})
+    history.append({"loss": 1.0, "val_loss": 1.5})
+    (axes,) = viz.plot_history(history).axes
+    assert axes.get_yscale() == "log"
+    assert [line.get_marker() != "None" for line in axes.lines] == [False, True]
+
+
 def test_lines_differ_in_more_than_colour():
     styles = [style for style, _ in zip(plots.styles(), range(35), strict=False)]
     assert len({(s["linestyle"], s["marker"]) for s in styles}) == 35

@@ -254,6 +254,7 @@ def embedding(indices: Any, weight: Any, padding_idx: int | None = None) -> Tens
     Raises TypeError for indices that are no whole numbers, ValueError for one outside 0 ... rows - 1, ShapeError for a
     weight that is no matrix.
 
+    >>> import numpy as np
     >>> from tinygrad_opt.nn import functional as F
     >>> F.embedding([1, 1, 0], np.array([[0.5, 0.0], [1.5, 2.0]]))
     Tensor([[1.5, 2. ],

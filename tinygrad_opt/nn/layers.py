@@ -622,10 +622,10 @@ class MLP(Sequential):
         *,
         generator: np.random.Generator | None = None,
     ) -> None:
-        if isinstance(activation, Module):
+        if isinstance(activation, Module) or not callable(activation):
             raise TypeError(
-                f"MLP makes an activation for each hidden layer: give it the class, {type(activation).__name__}, or a "
-                f"function that makes one; got a module, {activation!r:.80}"
+                "MLP makes an activation for each hidden layer: give it the class, such as nn.Tanh, or a function that "
+                f"makes one; got {activation!r:.80}"
             )
         if isinstance(sizes, int) or len(sizes) < 2:
             raise ValueError(f"MLP needs the number of inputs and of outputs, such as [2, 16, 1]; got {sizes!r}")

@@ -261,8 +261,11 @@ class Module:
         To load some only, put them over the rest: ``model.load_state_dict(model.state_dict() | some)``.
 
         Raises StateDictError when a name is missing or unknown, a shape differs, a value is no array of numbers, or the
-        names of one shared parameter stand for different values; nothing is changed then.
+        names of one shared parameter stand for different values; nothing is changed then. Raises TypeError for what is
+        no dict.
         """
+        if not isinstance(state, Mapping):
+            raise TypeError(f"load_state_dict takes a dict, such as tg.load(path) gives; got {state!r:.80}")
         own = self._state()
         arrays = {name: np.asarray(_data(value)) for name, value in state.items()}
         problems = _misfits(own, arrays)
@@ -290,7 +293,7 @@ class Module:
 
 
 def _loses(value: Any) -> bool:
-    """Whether a parameter would be lost with ``value`` in its place: a Tensor may stand there that something flows to."""
+    """Whether a parameter would be lost with ``value`` in its place, which may be a Tensor that gradients flow to."""
     if isinstance(value, Tensor):
         constant = not (value.requires_grad or graph.is_grad_enabled())
         return constant and not isinstance(value, (Parameter, Buffer))

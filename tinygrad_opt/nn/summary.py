@@ -52,7 +52,7 @@ def summary(model: Module, input_shape: Any, dtype: npt.DTypeLike | None = None)
     several inputs, a list of shapes. In the result N stands for the batch. ``dtype`` is that of the inputs: "int" where
     the model begins with an `Embedding`. A module that is used several times is counted once. The model is not changed.
 
-    Raises ShapeError where the model cannot take inputs of that shape.
+    Raises ShapeError where the model cannot take inputs of that shape, TypeError for what is no shape.
 
     >>> from tinygrad_opt import nn
     >>> nn.summary(nn.MLP([64, 32, 10]), (64,))
@@ -66,6 +66,11 @@ def summary(model: Module, input_shape: Any, dtype: npt.DTypeLike | None = None)
     """
     if isinstance(input_shape, (int, np.integer)):
         input_shape = (input_shape,)
+    if not isinstance(input_shape, (tuple, list)):
+        raise TypeError(
+            f"summary takes the shape of one example, without the batch, such as x.shape[1:]; got a "
+            f"{type(input_shape).__name__}"
+        )
     several = isinstance(input_shape, list) and any(isinstance(shape, (tuple, list)) for shape in input_shape)
     shapes = [tuple(shape) for shape in input_shape] if several else [tuple(input_shape)]
     inputs = [np.zeros((1, *shape), dtype or get_default_dtype()) for shape in shapes]

@@ -50,20 +50,25 @@ class LRScheduler:
         return [group["lr"] for group in self.optimizer.param_groups]
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the schedule stands: what `load_state_dict` takes. Its settings are not part of it."""
-        return {"last_epoch": self.last_epoch, "base_lrs": list(self.base_lrs), "lrs": self.get_last_lr()}
+        """Where the schedule stands: what `load_state_dict` takes. Its settings are not part of it.
+
+        ``lrs``, the rates, are there only where they are not those of the formula, because another one changed them.
+        """
+        state = {"last_epoch": self.last_epoch, "base_lrs": list(self.base_lrs)}
+        lrs = self.get_last_lr()
+        return state if lrs == self._rates() else {**state, "lrs": lrs}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a `state_dict`; raises StateDictError when it is that of another kind of schedule."""
-        own = self.state_dict()
-        fits = state.keys() == own.keys() and all(len(state[n]) == len(own[n]) for n in ("base_lrs", "lrs"))
-        if not fits:
+        groups = len(self.optimizer.param_groups)
+        fits = state.keys() | {"lrs"} == {"last_epoch", "base_lrs", "lrs"}
+        if not fits or any(len(rates) != groups for name, rates in state.items() if name != "last_epoch"):
             raise StateDictError(
-                f"{type(self).__name__} with {len(self.optimizer.param_groups)} groups has a state of {sorted(own)}; "
-                f"got one of {sorted(state)}"
+                f"{type(self).__name__} with {groups} groups has a state of ['base_lrs', 'last_epoch'], a rate for "
+                f"each group; got one of {sorted(state)}"
             )
         self.last_epoch, self.base_lrs = state["last_epoch"], list(state["base_lrs"])
-        self._set(state["lrs"])
+        self._set(state.get("lrs") or self._rates())
 
     def _rates(self) -> list[float]:
         """What the formula says for this epoch."""

@@ -184,6 +184,10 @@ class Optimizer:
         self._vectors: list[Vector] = []
         self._warned = False
         self._size = 0
+        if not isinstance(params, Iterable):
+            raise TypeError(
+                f"{type(self).__name__} takes parameters, such as model.parameters(); got a {type(params).__name__}"
+            )
         given: list[Any] = [params] if isinstance(params, (Tensor, Mapping)) else list(params)
         if not given:
             raise ValueError(f"{type(self).__name__} got no parameters: pass model.parameters()")
@@ -298,6 +302,8 @@ class Optimizer:
         loss = closure()
         if not isinstance(loss, Tensor):
             raise TypeError(f"the closure must return the loss, a Tensor, without calling backward(); got {loss!r}")
+        if loss.node is not None and loss.node.op is not None and loss.node.values is None:
+            raise GraphError("the closure has called backward(): it only returns the loss, and the optimizer does that")
         self.zero_grad()
         loss.backward(create_graph=create_graph)
         return loss

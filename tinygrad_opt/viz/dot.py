@@ -110,7 +110,7 @@ def draw_graph(
     where it is given. Of a model the picture shows the modules as boxes; ``depth`` is how many of them lie inside one
     another before the inner ones are drawn as single nodes. With ``values`` the numbers are written out (of more than
     six the mean, the spread and the range); with ``gradients`` those of the output with respect to everything, computed
-    for the picture: no ``grad`` changes. Their magnitude is the colour.
+    for the picture: no ``grad`` changes, nor anything else of the model. Their magnitude is the colour.
 
     ``names`` is a model whose parameters' names are shown, or a dict from names to Tensors. ``expand`` opens up the
     functions that are one call here and several in a book. ``fold`` draws blocks that repeat once, from 60 calls on if
@@ -154,17 +154,31 @@ def picture_of(model: GraphModel, direction: str = "LR", legend: bool = True) ->
         "graph",
         graph_attr={"rankdir": direction, "fontname": "Helvetica", "nodesep": "0.25", "ranksep": "0.35"},
         node_attr={"fontname": "Helvetica", "fontsize": "14", "margin": "0.12,0.06"},
-        edge_attr={"color": "#555555", "arrowsize": "0.7"},
+        edge_attr={"fontname": "Helvetica", "color": "#555555", "arrowsize": "0.7"},
         format="svg",
     )
     picture.model = model
     _add_members(picture, model, ())
+    numbers = _operand_numbers(model)
     for edge in model.edges:
-        again = {"style": "dashed", "constraint": "false"} if edge.again else {}
-        picture.edge(edge.source, edge.target, id=f"{edge.source}-{edge.target}", **again)
+        look = {"style": "dashed", "constraint": "false"} if edge.again else {}
+        if (edge.source, edge.target) in numbers:
+            look |= {"headlabel": numbers[edge.source, edge.target], "labelfontsize": "11", "labeldistance": "1.4"}
+        picture.edge(edge.source, edge.target, id=f"{edge.source}-{edge.target}", **look)
     if legend:
         picture.attr(label=_legend(model), labelloc="b")
     return picture
+
+
+def _operand_numbers(model: GraphModel) -> dict[tuple[str, str], str]:
+    """1 and 2 for the operands of a difference, a quotient, a power or a product of matrices, in any order drawn."""
+    ordered = {node.id for node in model.nodes if node.label.split(" = ")[-1] in ("−", "÷", "^", "@")}
+    operands: dict[str, list[str]] = {}
+    for edge in model.edges:
+        if edge.target in ordered and not edge.again:
+            operands.setdefault(edge.target, []).append(edge.source)
+    pairs = {target: sources for target, sources in operands.items() if len(sources) == len({*sources}) == 2}
+    return {(source, target): f"{i}" for target, sources in pairs.items() for i, source in enumerate(sources, start=1)}
 
 
 def _add_members(parent: Any, model: GraphModel, box: Box) -> None:
@@ -228,6 +242,11 @@ def _legend(model: GraphModel) -> str:
         cells.append(f"<TD>{MEANINGS[kind]}&#160;&#160;</TD>")
     cells.append("<TD>double border: the result</TD>")
     table = '<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="3" CELLPADDING="3"><TR>{}</TR></TABLE>'
+    if _operand_numbers(model):
+        cells.append("<TD>1, 2: the first and second operand&#160;&#160;</TD>")
+    if any(edge.again for edge in model.edges):
+        cells.append('<TD WIDTH="26" COLOR="#D55E00" BORDER="2" STYLE="ROUNDED"></TD>')
+        cells.append("<TD>drawn once: the dashed arrow leads to the next time&#160;&#160;</TD>")
     rows = [table.format("".join(cells))]
     if any(node.magnitude is not None for node in model.nodes):
         scale = [

@@ -96,6 +96,8 @@ def _fold_repeats(picture: GraphModel) -> GraphModel:
         for node, last in zip(block, calls[start + period * (times - 1) :], strict=False):
             if node.magnitude is not None and last.magnitude is not None:
                 node.gradient = f"rms {node.magnitude:.3g} in the first, {last.magnitude:.3g} in the last"
+            if node.value != last.value:
+                node.value = f"{node.value} in the first, {last.value} in the last"
             old = node.box
             node.box = box + old[len(common) :]
             for end in range(len(common) + 1, len(old) + 1):

@@ -19,6 +19,7 @@ from tinygrad_opt import graph
 from tinygrad_opt.errors import GraphError
 from tinygrad_opt.graph import Node
 from tinygrad_opt.nn.module import Module
+from tinygrad_opt.rng import generator_or_default
 from tinygrad_opt.rules.registry import TABLE, Op
 from tinygrad_opt.rules.shaping import Bundle, pack, unpack
 from tinygrad_opt.tensor import Tensor, apply, get_default_dtype, lift
@@ -139,11 +140,18 @@ class Run:
 
         hooks = [(m.register_forward_pre_hook(before), m.register_forward_hook(after)) for m in names]
         handles = [handle for pair in hooks for handle in pair]
+        buffers = [(buffer, buffer.data) for buffer in model.buffers()]
+        bits = {generator_or_default(getattr(module, "generator", None)).bit_generator for module in names}
+        states = [(source, source.state) for source in bits]
         try:
             result = model(*inputs)
-        finally:
+        finally:  # to draw a model does not change it
             for handle in handles:
                 handle.remove()
+            for buffer, array in buffers:
+                buffer.data = array
+            for source, state in states:
+                source.state = state
         return result if loss is None else loss(result)
 
     def _take_names(self, names: Any) -> None:

@@ -41,13 +41,16 @@ def plot_losses(runs: Mapping[str, Any], *, ylabel: str = "loss", log: bool = Tr
     ``runs`` maps the name of a run to its History, or to a sequence of numbers. A ``log`` axis shows progress that a
     linear one hides; it leaves out what is not positive.
 
-    Raises ValueError when there is no run; ImportError, which says what to install, without Matplotlib.
+    Raises ValueError when there is no run, TypeError for what is no dict; ImportError, which says what to install,
+    without Matplotlib.
 
     >>> from tinygrad_opt import viz
     >>> axes = viz.plot_losses({"Adam": [2.0, 1.0, 0.5], "SGD": [2.0, 1.5, 1.2]})
     >>> axes.get_xlabel()
     'epoch'
     """
+    if not isinstance(runs, Mapping):
+        raise TypeError(f'plot_losses takes a dict of runs, such as {{"Adam": history}}; got {runs!r:.80}')
     if not runs:
         raise ValueError("plot_losses needs at least one run: a dict from names to Histories or lists of losses")
     plt = pyplot()
@@ -58,6 +61,7 @@ def plot_losses(runs: Mapping[str, Any], *, ylabel: str = "loss", log: bool = Tr
             style["marker"] = style["marker"] if len(values) == 1 else None  # of one epoch there is no line to see
             axes.plot(range(1, len(values) + 1), values, label=name, **style)
         axes.set(xlabel="epoch", ylabel=ylabel, yscale="log" if log else "linear")
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.grid(alpha=0.3)
         axes.legend()
     return axes
@@ -92,12 +96,12 @@ def plot_history(history: History, *, log: bool = True) -> Any:
             pair = {"training": name, "validation": f"val_{name}"}
             for (label, column), style in zip(pair.items(), styles(), strict=False):
                 values = columns.get(column, [])
-                style["marker"] = style["marker"] if len(values) == 1 else None
+                style["marker"] = style["marker"] if np.count_nonzero(np.isfinite(values)) == 1 else None
                 if values:
                     axes.plot(range(1, len(values) + 1), values, label=label, **style)
-            positive = all(v > 0 for column in pair.values() for v in columns.get(column, []))
+            positive = all(not v <= 0 for column in pair.values() for v in columns.get(column, []))
             axes.set(xlabel="epoch", ylabel=titles.get(name, name))
-            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
             axes.set_yscale("log" if name == "loss" and log and positive else "linear")
             axes.grid(alpha=0.3)
             if f"val_{name}" in history:
