@@ -1,5 +1,6 @@
 """Transforms: derivatives of functions, nested in one another, of nested arguments, and what they refuse."""
 
+import math
 import threading
 from collections import namedtuple
 
@@ -446,3 +447,22 @@ def test_newtons_method_finds_the_minimum():
     for _ in range(10):
         x = x - np.linalg.solve(tg.hessian(rosenbrock)(x), tg.grad(rosenbrock)(x))
     equal(x, [1, 1])
+
+
+@pytest.mark.parametrize("f", [math.sin, lambda x: float(x) * x, lambda x: math.exp(x * x)])
+def test_functions_of_math_would_lose_the_gradient(f):
+    for transform in (tg.grad, tg.hessian, lambda g: lambda x: tg.jvp(g, (x,), (1.0,))):
+        with pytest.raises(GraphError, match=r"math.*NumPy's functions, or t\.item\(\)"):
+            transform(f)(1.0)
+
+
+def test_numbers_of_a_function_that_is_differentiated():
+    seen = []
+
+    def f(x):
+        seen.append((x.item(), f"{x:.1f}"))
+        return x * x
+
+    assert tg.grad(f)(2.0) == 4
+    assert seen == [(2.0, "2.0")]
+    assert float(tg.Tensor(2.0, requires_grad=True) * 2) == 4

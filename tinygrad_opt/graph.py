@@ -75,6 +75,13 @@ class _Mode(threading.local):
 mode = _Mode()
 
 
+class _Running(threading.local):
+    depth = 0  # how many functions are being run by transforms, one inside the other
+
+
+running = _Running()
+
+
 class set_grad_enabled(contextlib.ContextDecorator):  # noqa: N801 - named as in PyTorch
     """Switch the recording of the graph on or off, for this thread, inside a ``with`` block or a function.
 

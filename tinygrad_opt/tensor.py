@@ -254,11 +254,17 @@ class Tensor:
         return bool(self._data)
 
     def __float__(self) -> float:
-        if self._node is not None and is_grad_enabled() and _is_stored(sys._getframe(1)):
-            raise GraphError(
-                "an array cannot keep the history of a Tensor that is assigned to one of its elements, so gradients "
-                "would be wrong: build the result with np.stack([...]), or assign t.item()"
-            )
+        if self._node is not None and is_grad_enabled():
+            if graph.running.depth:
+                raise GraphError(
+                    "float(), and the functions of math, of a Tensor inside a function that is being differentiated "
+                    "would lose its gradient: use NumPy's functions, or t.item() where a mere number is meant"
+                )
+            if _is_stored(sys._getframe(1)):
+                raise GraphError(
+                    "an array cannot keep the history of a Tensor that is assigned to one of its elements, so "
+                    "gradients would be wrong: build the result with np.stack([...]), or assign t.item()"
+                )
         return float(self.item())
 
     def __int__(self) -> int:

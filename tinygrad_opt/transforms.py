@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import functools
 import operator
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -273,13 +272,6 @@ def hvp(function: Function) -> Function:
 # Running a function on variables
 
 
-class _Level(threading.local):
-    depth = 0  # how many functions are being run by transforms, one inside the other
-
-
-_level = _Level()
-
-
 class _Run:
     """One run of a function on variables that stand for some of its arguments, and the way back to them."""
 
@@ -294,18 +286,18 @@ class _Run:
         if not all(-len(args) <= n < len(args) for n in numbers):
             raise TypeError(f"{transform}: argnums={argnums} with {len(args)} positional arguments")
         numbers = [n % len(args) for n in numbers]
-        self.tensors = _level.depth > 0 or any(isinstance(x, Tensor) for x in _leaves([list(args), kwargs]))
+        self.tensors = graph.running.depth > 0 or any(isinstance(x, Tensor) for x in _leaves([list(args), kwargs]))
         self.differentiable = self.tensors and is_grad_enabled()
         with graph.set_grad_enabled(True):
             inner = list(args)
             for n in numbers:
                 path = f"{transform}: argument {n}"
                 inner[n] = _map(functools.partial(_variable, path, self.differentiable), args[n])
-            _level.depth += 1
+            graph.running.depth += 1
             try:
                 self.value = function(*inner, **kwargs)
             finally:
-                _level.depth -= 1
+                graph.running.depth -= 1
         chosen = tuple(inner[n] for n in numbers)
         self.argument = chosen if several else chosen[0]
         self.variables: list[Tensor] = _leaves(chosen)
