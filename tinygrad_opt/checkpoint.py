@@ -52,6 +52,8 @@ def save(obj: Any, path: str | os.PathLike[str]) -> None:
     >>> state["epoch"]
     3
     """
+    if not isinstance(path, (str, bytes, os.PathLike)):
+        raise TypeError(f'the second argument of save is the path: tg.save(model, "run.npz"); got {path!r:.80}')
     path = os.fsdecode(path)
     arrays: Arrays = {}
     structure = _encode(obj, (), arrays)
