@@ -1,5 +1,6 @@
 """tg.compile: what it computes, what it refuses, and when it traces anew; always compared with the function itself."""
 
+import collections
 import copy
 import dataclasses
 import functools
@@ -1368,6 +1369,8 @@ closed_over = np.random.default_rng(1)
         pytest.param(lambda x, g: x + g["a"][0].normal(), ({"a": [np.random.default_rng(0)]},), id="nested"),
         pytest.param(lambda x: x + noise(), (), id="called function"),
         pytest.param(lambda x: x + random.random(), (), id="Python's own"),
+        pytest.param((lambda r: lambda x: x + r.normal())(np.random.RandomState(0)), (), id="legacy"),
+        pytest.param((lambda r: lambda x: x + r.random())(random.Random(0)), (), id="an object of Python's own"),
         pytest.param(
             lambda x: x + np.random.default_rng().normal(),
             (),
@@ -1822,3 +1825,224 @@ def test_gradients_of_arguments_cannot_be_used_inside():
     for f in (lambda a: a.sum() * (1.0 if a.grad is None else 2.0), lambda a: setattr(a, "grad", None) or a.sum()):
         with pytest.raises(CompileError, match="reads or changes gradients"):
             tg.compile(f)(a)
+
+
+# What a function does besides -----------------------------------------------------------------------------------------
+
+
+def test_a_refused_function_leaves_a_model_as_it_was():
+    model = nn.Sequential(nn.Linear(3, 2), nn.ReLU())
+    model.extra = nn.ModuleDict({"not an identifier": nn.Tanh()})
+    before = [dict(vars(module)) for module in model.modules()]
+
+    def f(x):
+        model.eval()
+        return model[0](x).sum()
+
+    with pytest.raises(CompileError, match=r"sets Sequential\.training"):
+        tg.compile(f)(X)
+    assert [dict(vars(module)) for module in model.modules()] == before
+    assert model.training
+
+
+class Keeper:
+    def __init__(self):
+        self.last = None
+        self.log = {}
+
+
+@pytest.mark.parametrize(
+    "leak",
+    [
+        lambda keeper, many, y: setattr(keeper, "last", y),
+        lambda keeper, many, y: keeper.log.update(y=y),
+        lambda keeper, many, y: many.append(y),
+        lambda keeper, many, y: many.append((y, [y])),
+        lambda keeper, many, y: many.__setitem__(0, y.data),
+    ],
+)
+def test_what_a_call_leaves_behind_is_refused_and_undone(leak):
+    keeper, many = Keeper(), [0.0]
+
+    def f(x):
+        y = (x * FACTOR_TENSOR).sum()
+        leak(keeper, many, y)
+        return y
+
+    with pytest.raises(CompileError, match="return the value"):
+        tg.compile(f)(X)
+    assert (keeper.last, keeper.log, many) == (None, {}, [0.0])
+
+
+FACTOR_TENSOR = leaf(2.0)
+
+
+def test_a_function_may_count_how_often_it_is_traced():
+    traced = []
+    compiled = tg.compile(lambda x: traced.append(x.shape) or x * 2)
+    for _ in range(3):
+        compiled(X)
+    assert traced == [X.shape]
+
+
+def test_a_refusal_cannot_be_swallowed():
+    def f(x):
+        try:
+            factor = float(x.sum())
+        except TypeError:
+            factor = 0.0
+        return x * factor
+
+    with pytest.raises(CompileError, match="float"):
+        tg.compile(f)(X)
+
+
+def test_modules_made_inside():
+    model = nn.Linear(3, 2)
+    f = lambda x, y: nn.CrossEntropyLoss()(nn.Sequential(model, nn.Dropout(0.0), nn.Tanh())(x), y)
+    assert_same(tg.compile(f), f, [model.weight, model.bias], X, np.arange(len(X)) % 2)
+
+
+# Arguments of other kinds ---------------------------------------------------------------------------------------------
+
+
+def test_an_array_is_an_array_for_who_asks():
+    def f(x):
+        if isinstance(x, np.ndarray):
+            return (x / 4).sum()
+        return x * (1 if isinstance(x, np.floating) else 100)
+
+    compiled = tg.compile(f)
+    equal(compiled(X), X.sum() / 4)
+    assert compiled(np.float64(3.0)) == 3
+    assert np.isscalar(np.float64(3.0))
+
+
+@dataclasses.dataclass
+class Batch:
+    x: object
+    y: object = None
+
+
+def test_dataclasses_are_looked_into():
+    w = leaf(X[0])
+    f = lambda batch: ((batch.x * w).sum(-1) - batch.y).sum()
+    compiled = tg.compile(f)
+    for k in range(3):
+        batch = Batch(X + k, np.ones(len(X)) * k)
+        assert_same(compiled, f, [w], batch)
+    assert programs(compiled) == 1
+    inside = Batch(leaf(X))
+    tg.compile(lambda batch: (batch.x**2).sum())(inside).backward()
+    equal(inside.x.grad, 2 * X)
+
+
+def test_equal_objects_are_not_the_same():
+    class Weights:
+        def __init__(self, w):
+            self.w = leaf(w)
+
+        def __eq__(self, other):
+            return True
+
+        @tg.compile
+        def times(self, x):
+            return (self.w * x).sum()
+
+    for factor in (1.0, 2.0, 3.0):
+        equal(Weights(factor).times(X), factor * X.sum())
+
+
+def test_dicts_of_other_kinds_keep_what_they_are():
+    compiled = tg.compile(lambda counts: counts["a"] + counts["missing"])
+    assert compiled(collections.Counter(a=2)) == 2
+    assert compiled(collections.defaultdict(lambda: np.array(5), a=np.array(2))) == 7
+
+
+@pytest.mark.parametrize("array", [np.ma.array(X, mask=X > 0), X.view(type("Sub", (np.ndarray,), {}))])
+def test_arrays_that_are_more_are_refused(array):
+    with pytest.raises(CompileError, match=r"a compiled function takes arrays.*np\.asarray"):
+        tg.compile(lambda x: x.sum())(array)
+
+
+@pytest.mark.parametrize("name", ["saved", "slice", "np", "forward", "bind", "inf"])
+def test_names_that_the_code_needs(name):
+    w = leaf(np.arange(3.0))
+    f = eval(f"lambda {name}: (w[1:] * {name}).sum()", {"w": w})
+    assert_same(tg.compile(f), f, [w], np.ones(2))
+    f.__name__ = "two\nlines"
+    assert "two lines" in repr_of_source(tg.compile(f))
+
+
+def repr_of_source(compiled):
+    compiled(np.ones(2))
+    return compiled.source
+
+
+def test_an_index_that_changes_before_the_way_back():
+    w, index = leaf(np.ones(4)), np.array([0, 1])
+    loss = tg.compile(lambda i: w[i].sum())(index)
+    index[:] = 3
+    loss.backward()
+    equal(w.grad, [1, 1, 0, 0])
+
+
+class Indirect(nn.Module):
+    def __init__(self):
+        self.activation = scaled_by_factor
+
+    @property
+    def shift(self):
+        return FACTOR
+
+    @staticmethod
+    def helper(x):
+        return x * FACTOR
+
+    def forward(self, x):
+        return self.helper(x) + self.shift + self.activation(x)
+
+
+class Below(Indirect):
+    def forward(self, x):
+        return super().forward(x) - 1
+
+
+def scaled_by_factor(x):
+    return x / FACTOR
+
+
+@pytest.mark.parametrize("module", [Indirect(), Below()])
+def test_variables_of_methods_and_properties_of_modules(module, monkeypatch):
+    compiled = tg.compile(lambda x: module(x))
+    for factor in (2.0, 5.0, -0.0 + 4, 2.0):
+        monkeypatch.setitem(globals(), "FACTOR", factor)
+        np.testing.assert_allclose(compiled(X), module(X))
+
+
+def test_zero_and_minus_zero_are_not_the_same(monkeypatch):
+    compiled = tg.compile(lambda x: np.copysign(1.0, x * FACTOR))
+    for factor in (0.0, -0.0):
+        monkeypatch.setitem(globals(), "FACTOR", factor)
+        equal(compiled(np.ones(2)), np.copysign(1.0, factor * np.ones(2)))
+
+
+def test_many_compilations_are_warned_of():
+    compiled = tg.compile(lambda x, k: x * k)
+    for k in range(31):
+        compiled(X, k / 10)
+    with pytest.warns(UserWarning, match=r"compiled 32 times.*np\.array"):
+        compiled(X, 31)
+    compiled(X, 32)
+
+
+def test_long_loops_compile_in_proportion_to_their_length():
+    w = leaf(np.eye(3))
+
+    def f(x):
+        h = x
+        for _ in range(300):
+            h = np.tanh(h @ w)
+        return h.sum()
+
+    assert_same(tg.compile(f), f, [w], X)

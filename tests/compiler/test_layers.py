@@ -42,7 +42,7 @@ def trained(wrap, module, function, batches, dtype):
     calls, found = [], []
 
     def loss_of(*batch):
-        calls.append(batch)  # once for each program
+        calls.append(None)  # once for each program
         return function(*batch)
 
     step, optimizer = wrap(loss_of), optim.SGD(module.parameters(), lr=1e-4, momentum=0.9)

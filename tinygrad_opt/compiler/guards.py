@@ -13,20 +13,29 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_opt.compiler.program import fields, is_record
 from tinygrad_opt.errors import CompileError
 from tinygrad_opt.nn.module import Module
 from tinygrad_opt.tensor import Tensor
 
 SIMPLE = (int, float, bool, str, type(None), np.generic)  # what never changes
 LIBRARIES = ("tinygrad_opt", "numpy")  # whose functions have no variables that matter
-HOOKS = "forward hooks"
+ARRAYS = (np.ndarray, np.memmap)  # others, such as masked arrays, are more than arrays
+HOOKS = "forward hooks"  # among the attributes of a module
 
 Variable = tuple[str, Callable[[], Any], Any]  # name, how to read it, what it is bound to
 
 
 def same(now: Any, then: Any) -> bool:
     """Whether a variable or an attribute is what it was: the same object, or an equal number or string."""
-    return now is then or (type(now) is type(then) and isinstance(now, SIMPLE) and bool(now == then))
+    return now is then or (type(now) is type(then) and isinstance(now, SIMPLE) and repr(now) == repr(then))
+
+
+def same_items(now: Any, then: Any) -> bool:
+    """Whether a list, or a dict, has the items that it had."""
+    if isinstance(now, dict):
+        return [*now] == [*then] and same_items([*now.values()], [*then.values()])
+    return len(now) == len(then) and all(new is old for new, old in zip(now, then, strict=True))
 
 
 def sort_argument(tree: Any, key: list[Any], arrays: list[Any], nodes: dict[int, Any]) -> None:
@@ -35,7 +44,7 @@ def sort_argument(tree: Any, key: list[Any], arrays: list[Any], nodes: dict[int,
         nodes[len(arrays)] = tree._node
         arrays.append(tree._data)
         key += Tensor, tree._data.shape, tree._data.dtype, tree._node is None
-    elif isinstance(tree, (np.ndarray, np.generic)):
+    elif isinstance(tree, (np.ndarray, np.generic)) and (type(tree) in ARRAYS or tree.shape == ()):
         arrays.append(tree)
         key += np.ndarray if isinstance(tree, np.ndarray) else np.generic, tree.shape, tree.dtype
     elif isinstance(tree, (list, tuple)):
@@ -46,6 +55,9 @@ def sort_argument(tree: Any, key: list[Any], arrays: list[Any], nodes: dict[int,
         key += dict, *tree
         for item in tree.values():
             sort_argument(item, key, arrays, nodes)
+    elif is_record(tree):
+        key.append(type(tree))
+        sort_argument(fields(tree), key, arrays, nodes)
     elif isinstance(tree, (set, frozenset)):
         key += type(tree), frozenset(tree)
     elif isinstance(tree, (*SIMPLE, type, np.dtype)):
@@ -53,7 +65,19 @@ def sort_argument(tree: Any, key: list[Any], arrays: list[Any], nodes: dict[int,
     elif hasattr(tree, "__array__"):
         raise CompileError(f"a compiled function takes arrays and Tensors; got a {type(tree).__name__}: np.asarray(x)")
     else:
-        key += type(tree), tree  # such as a module, which is equal to nothing but itself
+        key += type(tree), _Itself(tree)  # such as a module
+
+
+class _Itself:
+    """An object that is equal to nothing but itself."""
+
+    def __init__(self, thing: Any) -> None:
+        self.thing = thing
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Itself) and other.thing is self.thing
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 # Modules -------------------------------------------------------------------------------------------------------------
@@ -81,11 +105,7 @@ def variables(function: Any, seen: set[Any]) -> Iterator[Variable]:
     if isinstance(own, dict) and "__wrapped__" in own:
         yield from variables(own["__wrapped__"], seen)
     code = getattr(function, "__code__", None)
-    if (
-        not isinstance(code, types.CodeType)
-        or id(function) in seen
-        or (function.__module__ or "").partition(".")[0] in LIBRARIES
-    ):
+    if not isinstance(code, types.CodeType) or id(function) in seen or _is_ours(function):
         return
     seen.add(id(function))
     known = function.__globals__
@@ -117,10 +137,43 @@ def _names(code: types.CodeType) -> Iterator[str]:
             yield from _names(constant)
 
 
-def met(things: list[Any]) -> tuple[list[np.random.Generator], list[Module]]:
-    """The random generators and modules that can be reached from a function and its arguments, outer ones first."""
-    generators: list[np.random.Generator] = []
+def methods(module: Module) -> Iterator[Any]:
+    """The ``forward`` of a module, and the methods, properties and functions of its own that these name."""
+    names, seen = ["forward"], set()
+    places = [object.__getattribute__(module, "__dict__"), *map(vars, type(module).__mro__)]
+    while names:
+        name = names.pop()
+        if name not in seen:
+            seen.add(name)
+            for thing in (place[name] for place in places if name in place):
+                function = getattr(thing, "fget", None) or getattr(thing, "__func__", thing)
+                code = getattr(function, "__code__", None)
+                if isinstance(code, types.CodeType) and not _is_ours(function):
+                    names += _names(code)
+                    yield function
+
+
+def _is_ours(function: Any) -> bool:
+    return (function.__module__ or "").partition(".")[0] in LIBRARIES
+
+
+def bits_of(thing: Any) -> Any:
+    """What a random generator of NumPy draws from; None for anything else."""
+    if isinstance(thing, np.random.Generator):
+        return thing.bit_generator
+    return getattr(thing, "_bit_generator", None) if isinstance(thing, np.random.RandomState) else None
+
+
+def draws_in_python(thing: Any) -> bool:
+    """Whether something is a generator of Python's own, a ``random.Random``."""
+    return hasattr(type(thing), "getrandbits") and hasattr(type(thing), "getstate")
+
+
+def met(things: list[Any]) -> tuple[list[Any], list[Module], list[Any]]:
+    """The random generators, modules, and lists and dicts that can be reached from a function and its arguments."""
+    generators: list[Any] = []
     modules: list[Module] = []
+    containers: list[Any] = []
     seen: dict[int, Any] = {}
     functions: set[Any] = set()
     waiting = things
@@ -129,18 +182,21 @@ def met(things: list[Any]) -> tuple[list[np.random.Generator], list[Module]]:
         if id(thing) in seen or isinstance(thing, (type, types.ModuleType, Tensor, np.ndarray)):
             continue
         seen[id(thing)] = thing
-        if isinstance(thing, np.random.Generator):
+        if bits_of(thing) is not None or draws_in_python(thing):
             generators.append(thing)
-        elif isinstance(thing, Module):
+        elif isinstance(thing, Module):  # outer ones first
             modules.append(thing)
         if isinstance(thing, (list, tuple, dict)):
             waiting += list(thing.values() if isinstance(thing, dict) else thing)[:1000]
+            containers += [thing] if type(thing) in (list, dict) else []
         elif isinstance(thing, functools.partial):
             waiting += [thing.func, thing.args, thing.keywords]
         elif isinstance(thing, types.MethodType):
             waiting += [thing.__self__, thing.__func__]
         elif isinstance(thing, types.FunctionType):
             waiting += [value for *_, value in variables(thing, functions)]
-        elif hasattr(thing, "__dict__"):
+        elif isinstance(thing, Module):
             waiting += vars(thing).values()
-    return generators, modules
+        elif hasattr(thing, "__dict__") and not _is_ours(type(thing)):
+            waiting.append(vars(thing))
+    return generators, modules, containers

@@ -8,6 +8,7 @@ Value, so one that is equal to another can always take its place.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -106,10 +107,28 @@ def values_in(tree: Any) -> Iterator[Value]:
 
 
 def replaced(tree: Any, new: Callable[[Any], Any]) -> Any:
-    """The same nesting of tuples, lists and dicts, with ``new(leaf)`` in the place of every leaf."""
+    """The same nesting of tuples, lists, dicts and dataclasses, with ``new(leaf)`` in the place of every leaf."""
     if isinstance(tree, (tuple, list)):
         items = [replaced(item, new) for item in tree]
         return type(tree)(*items) if hasattr(tree, "_fields") else type(tree)(items)
     if isinstance(tree, dict):
-        return {name: replaced(value, new) for name, value in tree.items()}
+        whole = {} if type(tree) is dict else copy.copy(tree)  # there may be more to it, such as a default
+        for name, value in tree.items():
+            whole[name] = replaced(value, new)
+        return whole
+    if is_record(tree):
+        record = copy.copy(tree)
+        for name, value in fields(tree).items():
+            object.__setattr__(record, name, replaced(value, new))
+        return record
     return new(tree)
+
+
+def is_record(thing: Any) -> bool:
+    """Whether something is an object of a dataclass that holds values, and no module."""
+    return hasattr(type(thing), "__dataclass_fields__") and not callable(thing)
+
+
+def fields(record: Any) -> dict[str, Any]:
+    """The values of a dataclass by name."""
+    return {name: getattr(record, name) for name in type(record).__dataclass_fields__ if hasattr(record, name)}

@@ -15,7 +15,7 @@ import re
 import unicodedata
 import weakref
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,9 @@ class Memory:
             shared = set().union(*(self.roots[x] for x in call.shares))
             self.roots.update((value, shared or {value}) for value in call.results)
         self.last = self._last_uses()
+        self.ending: dict[float, list[Value]] = {}  # by the number of the last call that reads it
+        for value, number in self.last.items():
+            self.ending.setdefault(number, []).append(value)
         self.into: dict[Value, Value] = {}
         self.gone: dict[Call, list[Value]] = {}
         for backward in (False, True):
@@ -95,7 +98,7 @@ class Memory:
                     names.setdefault(root, []).append(value)
                 if makes_array(call.function) and value not in pinned:
                     ours.add(value)
-            for value in [x for x in names if self.last[x] <= number]:
+            for value in [x for x in self.ending.get(number, ()) if x in names]:
                 if size(value) > LARGE:
                     dead = dict.fromkeys(names.pop(value))
                     self.gone.setdefault(call, []).extend(dead)
@@ -110,13 +113,25 @@ class Writer:
 
     def __init__(self, program: Program, title: str) -> None:
         self.program = program
-        self.title = title
+        self.title = re.sub(r"\s+", " ", title)
         self.memory = Memory(program)
         self.namespace: dict[str, Any] = {"np": np, "inf": math.inf, "nan": math.nan}
         self.constants: dict[Any, str] = {}  # by id, or by the code that makes it
         self.made: list[str] = []  # lines that make constants
         self.names: dict[Value, str] = {}
-        self.taken = {*keyword.kwlist, *keyword.softkwlist, "np", "bind", "forward", "backward", "inf", "nan"}
+        self.numbers: dict[str, Iterator[int]] = {}  # those that are left for each stem
+        self.taken = {
+            *keyword.kwlist,
+            *keyword.softkwlist,
+            "np",
+            "bind",
+            "forward",
+            "backward",
+            "saved",
+            "slice",
+            "inf",
+            "nan",
+        }
         for call in program.calls:  # functions have the names that are theirs
             if call.function not in SPELLED:
                 self.function(call.function)
@@ -139,7 +154,7 @@ class Writer:
 
     def _fresh(self, stem: str, numbered: bool) -> str:
         """A name that nothing has yet: the stem, with a number where there are several."""
-        numbers = (f"{stem}{number}" for number in itertools.count(1))
+        numbers = (f"{stem}{number}" for number in self.numbers.setdefault(stem, itertools.count(1)))
         name = next(name for name in itertools.chain([] if numbered else [stem], numbers) if name not in self.taken)
         self.taken.add(name)
         return name
@@ -286,12 +301,15 @@ class Writer:
         once = [f"    {self.line(call)}" for call in self.program.calls if call.result in self.hoisted]
         first, second = self._body(forward), self._body(backward)
         names = ", ".join(self.names[value] for value in saved)
+        # An index that is an argument may change before the way back; floating-point arguments are the caller's care.
+        indices = {value for value in self.program.inputs if value.dtype.kind in "iub"}
+        kept = ", ".join(self.names[value] + ".copy()" * (value in indices) for value in saved)
         body = [
             f"def bind({bound}):",
             *(["    # Views of the parameters: made once.", *once, ""] if once else []),
             f"    def forward({', '.join(self.names[value] for value in self.program.inputs)}):",
             *first,
-            f"        return ({''.join(f'{output}, ' for output in outputs).strip()}), [{names}]",
+            f"        return ({''.join(f'{output}, ' for output in outputs).strip()}), [{kept}]",
             "",
             f"    def backward({', '.join([*(self.names[value] for value in self.program.seeds), 'saved'])}):",
             *([f"        {names}{',' * (len(saved) == 1)} = saved", "        saved.clear()"] if saved else []),

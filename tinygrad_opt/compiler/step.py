@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygrad_opt import graph, tensor
-from tinygrad_opt.compiler.guards import attributes, changes, met, same, sort_argument, variables
+from tinygrad_opt.compiler.guards import attributes, changes, met, methods, same, sort_argument, variables
 from tinygrad_opt.compiler.passes import simplify
 from tinygrad_opt.compiler.program import Program, Value, replaced
 from tinygrad_opt.compiler.source import Writer, identifier, size
@@ -33,6 +33,7 @@ from tinygrad_opt.tensor import NO_OPTIONS, Tensor, _unwrap, _wrap, apply
 Function = Callable[..., Any]
 
 MOST_PROGRAMS = 8  # that a compiled function keeps; the one that was not used for longest goes first
+MOST_COMPILATIONS = 32  # before we say that this is slow
 MOST_SURPRISES = 8  # how often a variable may change before we say that this is slow
 OWN = 4  # values of the node of a run that belong to no leaf
 _ndarray = np.ndarray
@@ -103,6 +104,7 @@ class CompiledFunction:
         self._programs: list[_Compiled] = []  # the last one used first
         self._lock = threading.RLock()
         self._surprises: dict[str, int] = {}
+        self._compilations = 0
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What the function returns, computed by the code that fits the arguments."""
@@ -165,6 +167,14 @@ class CompiledFunction:
             for other in self._programs:  # another thread may have been first
                 if other.key == key and other.fits():
                     return other
+            self._compilations += 1
+            if self._compilations == MOST_COMPILATIONS:
+                warnings.warn(
+                    f"{_name(self.function)} was compiled {MOST_COMPILATIONS} times, for arguments of other shapes, or "
+                    "numbers, strings and objects of other values, which is slow: pass numbers that change as arrays, "
+                    "np.array(beta)",
+                    stacklevel=3,
+                )
             changed = {name for other in self._programs if other.key == key for name in other.changed()}
             for name in changed:
                 self._surprises[name] = self._surprises.get(name, 0) + 1
@@ -220,11 +230,11 @@ class _Compiled:
         self.date = graph.last_rebinding
         self.bound: list[tuple[Value, Tensor]] = []
         self.state: list[tuple[Value, Tensor]] = []
-        generators, modules = met([function, args, kwargs])
+        generators, modules, containers = met([function, args, kwargs])
         seen: set[Any] = set()
-        named = (function, *(type(module).forward for module in modules))
+        named = (function, *(f for module in modules for f in methods(module)))
         self.outside = [v for f in named for v in variables(f, seen)]  # name, how to read it, what it was
-        tracing = Tracing(generators, modules)
+        tracing = Tracing(generators, modules, containers)
         self.modules = tracing.modules
         try:
             result = trace(tracing, function, args, kwargs, _argument_names(function, args, kwargs))

@@ -9,6 +9,7 @@ What else the function does, `watch.py` looks after.
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import functools
 import os
@@ -21,7 +22,7 @@ import numpy as np
 from tinygrad_opt import graph
 from tinygrad_opt.compiler.guards import SIMPLE
 from tinygrad_opt.compiler.program import Call, Function, Program, Value, replaced
-from tinygrad_opt.compiler.watch import Watch, held, running
+from tinygrad_opt.compiler.watch import Watch, held, is_tracing, running
 from tinygrad_opt.errors import CompileError
 from tinygrad_opt.graph import Node, backpropagate
 from tinygrad_opt.nn.module import Module
@@ -30,6 +31,8 @@ from tinygrad_opt.rules.registry import name_of
 from tinygrad_opt.tensor import Tensor, _wrap
 
 RULES = os.path.dirname(shaping.__file__)
+LIBRARIES = (os.path.dirname(graph.__file__) + os.sep, os.path.dirname(np.__file__) + os.sep)
+ABSTRACT_CLASSES = (abc.__file__, abc.ABCMeta.__instancecheck__.__code__.co_filename)
 
 # Questions about shapes and dtypes are answered while tracing.
 STATIC = {np.shape, np.ndim, np.size, np.result_type, np.can_cast, np.iscomplexobj, np.isrealobj, np.may_share_memory}
@@ -62,6 +65,14 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
 
     def __init__(self, tracing: Tracing, value: Value, sample: Any) -> None:
         self.tracing, self.value, self.sample = tracing, value, sample
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        """For ``isinstance`` in the function that is traced it is what it stands for: an array."""
+        frame: Any = sys._getframe(1)
+        while frame.f_code.co_filename in ABSTRACT_CLASSES:  # they ask on behalf of who asks them
+            frame = frame.f_back
+        return Tracer if frame.f_code.co_filename.startswith(LIBRARIES) else type(self.sample)
 
     shape = property(lambda self: self.sample.shape)
     ndim = property(lambda self: self.sample.ndim)
@@ -160,10 +171,13 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
 
 
 def _refuse(what: str, why: str) -> NoReturn:
-    raise CompileError(
+    error = CompileError(
         f"{what} of an array that is known only when the compiled function runs {why}, or leave this part "
         f"uncompiled\n{graph.users_line()}"
     )
+    if is_tracing():
+        running[-1].refused = error
+    raise error
 
 
 def _called_in_rules() -> bool:
@@ -180,11 +194,13 @@ def _called_in_rules() -> bool:
 class Tracing(Watch):
     """One run of a function on Tracers: the calls that it has made so far."""
 
-    def __init__(self, generators: Iterable[Any] = (), modules: Iterable[Module] = ()) -> None:
+    def __init__(
+        self, generators: Iterable[Any] = (), modules: Iterable[Module] = (), containers: Iterable[Any] = ()
+    ) -> None:
         self.program = Program()
         self.backward = False
         self.sources: list[Any] = []  # what each of the gradients belongs to: the number of an input, or a Tensor
-        super().__init__(generators, modules)
+        super().__init__(generators, modules, containers)
 
     def stand_in(self, tensor: Tensor, array: Any) -> Tracer:
         """A Tracer for what a Tensor holds, which is read at every call."""
@@ -256,6 +272,12 @@ class Tracing(Watch):
     def makes(self, leaf: Any) -> bool:
         """Whether a part of the result is made anew at each call: all but numbers, and Tensors that were there."""
         return isinstance(leaf, (Tracer, np.ndarray)) or (isinstance(leaf, Tensor) and id(leaf) in self.made)
+
+    def leaks(self, container: Any) -> bool:
+        """Whether something of this run is in a list or a dict."""
+        leaves: list[Any] = []
+        replaced(container, leaves.append)
+        return any(type(leaf) is not np.ndarray and self.makes(leaf) for leaf in leaves)
 
     def outputs(self, result: Any) -> list[Any]:
         """The arrays and Tensors of a result that the program computes."""
@@ -330,6 +352,8 @@ def trace(tracing: Tracing, function: Function, args: Any, kwargs: Any, names: l
         inner, options = replaced((args, kwargs), given)
         tracing.start = graph.record(None, None, {}, None, ()).index
         result = function(*inner, **options)
+        if tracing.refused is not None:  # and the function has gone on, with something else
+            raise tracing.refused
         tracing.check_draws()
         outputs = tracing.outputs(result)
         program.updates = [_value(held(tensor)) for tensor, _ in tracing.assigned.values()]
@@ -340,7 +364,7 @@ def trace(tracing: Tracing, function: Function, args: Any, kwargs: Any, names: l
         tracing.backward = True
         grads = backpropagate(zip(nodes, seeds, strict=True), inputs=leaves) if leaves else {}
         program.outputs = [_value(y._data if isinstance(y, Tensor) else y) for y in outputs]
-    tracing.check_attributes()
+    tracing.check_side_effects()
     leaves = [leaf for leaf in leaves if leaf in grads]
     for leaf in leaves:
         tracing.name_gradient(grads[leaf], tracing.leaf_value(leaf, sources[leaf]))
@@ -364,11 +388,12 @@ class _Careful:
 
         def careful(g: Any, out: Any, *values: Any, **options: Any) -> Any:
             tracing: Any = running[-1]
-            calls = tracing.program.calls
+            calls, refused = tracing.program.calls, tracing.refused
             before = len(calls)
             try:
                 result = rule(g, out, *values, **options)
             except CompileError:
+                tracing.refused = refused
                 del calls[before:]
                 result = tracing.record(rule, (g, out, *values), options)
             if isinstance(values[position], Tracer) and len(calls) > before:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_opt import graph, rng
-from tinygrad_opt.compiler.guards import attributes, changes
+from tinygrad_opt.compiler.guards import HOOKS, attributes, bits_of, changes, draws_in_python, same_items
 from tinygrad_opt.errors import CompileError
 from tinygrad_opt.graph import Node, backpropagate
 from tinygrad_opt.nn.module import Module
@@ -28,23 +28,30 @@ class HookedError(Exception):
 
 
 class Watch:
-    """What a run has met so far. It may draw from ``generators`` and use ``modules``."""
+    """What a run has met so far. It may draw from ``generators``, use ``modules``, and look into ``containers``."""
 
-    def __init__(self, generators: Iterable[Any] = (), modules: Iterable[Module] = ()) -> None:
+    def __init__(
+        self, generators: Iterable[Any] = (), modules: Iterable[Module] = (), containers: Iterable[Any] = ()
+    ) -> None:
         self.thread = threading.get_ident()
+        self.containers = [(container, container.copy()) for container in containers]
         self.start = 0  # the number of a node: those of Tensors that the function is given, or finds, are lower
         self.captured: dict[int, tuple[Tensor, Any]] = {}  # by id: the Tensors that were there, and what stands in
         self.made: dict[int, Tensor] = {}  # Tensors made in this run
         self.given: set[int] = set()  # those of them that stand for arguments
         self.assigned: dict[int, tuple[Tensor, Any]] = {}  # Tensors whose data was assigned, with what they held
         self.modules: dict[int, tuple[Module, dict[str, Any]]] = {}  # by id, with their attributes before the run
-        self.set_attributes: list[str] = []  # of modules, by the function
+        self.born: dict[int, Module] = {}  # those that are made in this run, if they do not come with all they have
+        self.running = False
+        self.side_effects: list[str] = []  # what the function did to modules, lists and dicts
+        self.refused: CompileError | None = None  # the function may have caught it
         self.class_attributes: dict[tuple[type, str], Any] = {}  # those that it read, with what they were
         legacy = np.random.get_bit_generator()  # type: ignore[attr-defined]
         self.shared = {legacy, rng.generator_or_default(None).bit_generator}
         self.random = {bits: (bits.state, bits.state) for bits in self.shared}  # state before, and as expected now
         self.drawn: set[Any] = set()  # those that recorded calls drew from
-        self.pythons = _python_random().getstate()
+        python: Any = importlib.import_module("random")  # it takes a while to import
+        self.pythons = {python: python.getstate()}  # Python's own generators
         self.note_generators(generators)
         for module in modules:
             self.look_at(module)
@@ -57,11 +64,16 @@ class Watch:
         """A derivative that the function takes."""
         raise NotImplementedError
 
+    def leaks(self, container: Any) -> bool:
+        """Whether something of this run is in a list or a dict."""
+        raise NotImplementedError
+
     @contextlib.contextmanager
     def on(self) -> Iterator[None]:
         """Watch what this thread does to Tensors and modules; afterwards everything is as it was."""
         with _one_at_a_time:
             running.append(self)
+            self.running = True
             Tensor._data = property(_read_data, _write_data)  # type: ignore[misc]
             Tensor.backward = _walk_back  # type: ignore[method-assign, assignment]
             Node.grad = property(_read_gradient, _write_gradient)  # type: ignore[misc]
@@ -84,18 +96,28 @@ class Watch:
         for bits, (start, _) in self.random.items():
             if alone or bits in self.drawn or bits not in self.shared:
                 bits.state = start
+        if alone:
+            for source, state in self.pythons.items():
+                source.setstate(state)
         for module, before in self.modules.values():
             names = changes(before, attributes(module))
             if names:
-                vars(module).clear()
-                vars(module).update({name: value for name, value in before.items() if name.isidentifier()})
-                self.set_attributes += [f"{type(module).__name__}.{name}" for name in names]
+                own = object.__getattribute__(module, "__dict__")
+                own.clear()
+                inherited = type(module).training
+                own.update({n: v for n, v in before.items() if n != HOOKS and (n != "training" or v is not inherited)})
+                self.side_effects += [f"sets {type(module).__name__}.{name}" for name in names]
+        for container, before in self.containers:
+            if not same_items(container, before) and self.leaks(container):
+                self.side_effects.append(f"changes a {type(container).__name__}")
+                container.clear()
+                container.extend(before) if isinstance(container, list) else container.update(before)
 
-    def check_attributes(self) -> None:
-        """Raise where the function set attributes; they are as they were before, then."""
-        if self.set_attributes:
+    def check_side_effects(self) -> None:
+        """Raise where the function set attributes, or changed lists and dicts; they are as they were before, then."""
+        if self.side_effects:
             raise CompileError(
-                f"the function sets {self.set_attributes[0]}, which it would not do again at the next call: "
+                f"the function {self.side_effects[0]}, which it would not do again at the next call: "
                 "return the value with the result"
             )
 
@@ -151,7 +173,10 @@ class Watch:
 
     def look_at(self, module: Module) -> None:
         """The function looks at a module, an outer one before those in it: its parameters get their names."""
-        if id(module) not in self.modules:
+        if id(module) not in self.modules and id(module) not in self.born:
+            if self.running and not object.__getattribute__(module, "__dict__"):  # its constructor has just begun
+                self.born[id(module)] = module
+                return
             self.modules[id(module)] = module, attributes(module)
             self.note_generators(self.modules[id(module)][1].values())
             with contextlib.suppress(TypeError):
@@ -162,9 +187,11 @@ class Watch:
     def note_generators(self, values: Iterable[Any]) -> None:
         """Keep an eye on those among ``values``."""
         for value in values:
-            if isinstance(value, np.random.Generator):
-                bits = value.bit_generator
+            bits = bits_of(value)
+            if bits is not None:
                 self.random.setdefault(bits, (bits.state, bits.state))
+            elif draws_in_python(value):
+                self.pythons[value] = value.getstate()
 
     @contextlib.contextmanager
     def drawing(self, args: Iterable[Any]) -> Iterator[None]:
@@ -181,16 +208,11 @@ class Watch:
         alone = threading.active_count() == 1  # other threads draw from the generators that all share
         named = {bits: state for bits, state in self.random.items() if alone or bits not in self.shared}
         strange = not all(rng.equal_states(bits.state, expected) for bits, (_, expected) in named.items())
-        if strange or (alone and _python_random().getstate() != self.pythons):
+        if strange or (alone and any(source.getstate() != state for source, state in self.pythons.items())):
             raise CompileError(
                 "the function draws random numbers with NumPy or Python, which would be the same for all calls: draw "
                 "them outside and pass them as an argument"
             )
-
-
-def _python_random() -> Any:
-    """Python's own random numbers; they take a while to import."""
-    return importlib.import_module("random")
 
 
 # What takes the place of attributes while a run is watched -----------------------------------------------------------

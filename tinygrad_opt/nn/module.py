@@ -132,7 +132,7 @@ class Module:
         """Nothing has to be set up; subclasses may leave ``super().__init__()`` out."""
 
     def __setattr__(self, name: str, value: Any) -> None:
-        old = vars(self).get(name)
+        old = object.__getattribute__(self, "__dict__").get(name)
         if isinstance(old, (Parameter, Buffer)) and _loses(value):
             kind = type(old).__name__
             raise TypeError(
