@@ -330,3 +330,13 @@ def test_drawing_a_model_does_not_change_it():
     for name, array in model.state_dict().items():
         np.testing.assert_array_equal(array, before[0][name])
     assert (tg.get_rng_state(), own.bit_generator.state) == before[1:]
+
+
+def test_backslashes_in_names_mean_nothing():
+    picture = viz.draw_graph(leaf(2.0, name=r"\N \G") * 2)
+    assert r"\N \G" in texts(svg_of(picture))[0]
+
+
+def test_gradients_without_elements_have_no_colour():
+    picture = viz.draw_graph((leaf(np.zeros((0, 3))) * 2).sum(), gradients=True)
+    assert [node.magnitude for node in picture.model.nodes if node.shape == (0, 3)] == [None, None]

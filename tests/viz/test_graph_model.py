@@ -261,6 +261,67 @@ def test_a_module_that_is_called_twice_has_two_boxes():
     ]  # fmt: skip
 
 
+class Nested(nn.Module):
+    def __init__(self):
+        self.inner = nn.Sequential(nn.Linear(4, 4), nn.Tanh())
+
+    def forward(self, x):
+        return self.inner(np.sin(self.inner(x)))
+
+
+def test_what_lies_in_a_module_that_is_called_twice_is_in_the_box_of_that_call():
+    picture = viz.graph_model(Nested(), X)
+    calls = [node.box for node in picture.nodes if node.label in ("x Wᵀ + b", "tanh")]
+    assert calls == [("model", call, part) for call in ("inner", "inner, call 2") for part in ("0", "1")]
+    assert picture.titles["model", "inner, call 2", "0"] == "0: Linear"
+    folded = viz.graph_model(Nested(), X, depth=1)
+    labels = {node.id: node.label for node in folded.nodes}
+    assert [(labels[e.source], labels[e.target]) for e in folded.edges] == [
+        ("input", "inner: Sequential"), ("inner: Sequential", "sin"), ("sin", "inner: Sequential, call 2"),
+    ]  # fmt: skip
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        self.head, self.embed = nn.Linear(4, 7, bias=False), nn.Embedding(7, 4)
+        self.embed.weight = self.head.weight
+
+    def forward(self, x):
+        return self.head(self.embed(x))
+
+
+def test_folded_modules_that_share_parameters_have_no_arrow_for_it():
+    picture = viz.graph_model(Tied(), np.array([1, 2]), depth=1)
+    assert [node.label for node in picture.nodes if node.kind == "module"] == ["embed: Embedding", "head: Linear"]
+    assert len([e for e in picture.edges if e.source != "input"]) <= 2
+    assert str(viz.tree(Tied(), np.array([1, 2]), depth=1)).startswith("head: Linear")
+    assert str(viz.tree(Nested(), X, depth=1)).splitlines()[1].startswith("└── sin")
+
+
+def test_a_tree_of_modules_that_lead_back_to_each_other_ends():
+    class Between(nn.Module):
+        def __init__(self):
+            self.a, self.b = nn.Sequential(nn.Tanh()), nn.Sequential(nn.Tanh())
+
+        def forward(self, x):
+            return self.a[0](self.b[0](self.a[0](x)))
+
+    x = leaf(X)
+    for depth in range(4):
+        assert len(str(viz.tree(Between(), x, depth=depth)).splitlines()) < 10
+
+
+def test_a_model_with_a_part_called_generator():
+    class Adversarial(nn.Module):
+        def __init__(self):
+            self.generator = nn.MLP([4, 2])
+
+        def forward(self, x):
+            return self.generator(x)
+
+    assert viz.graph_model(Adversarial(), X).nodes
+
+
 @pytest.mark.parametrize(
     ("depth", "expected"),
     [
@@ -379,7 +440,7 @@ def test_fused_primitives_can_be_opened_up():
 
 def test_opening_keeps_boxes_and_names():
     picture = viz.graph_model(nn.MLP([4, 8, 3]), X, expand=True)
-    assert [n.label for n in picture.nodes if n.box == ("model", "0")] == ["0.weight", "0.bias", "Tᵀ", "@", "+"]
+    assert [n.label for n in picture.nodes if n.box == ("model", "0")] == ["0.weight", "0.bias", "xᵀ", "@", "+"]
     assert "input" in labels(picture)
 
 

@@ -71,6 +71,11 @@ def test_epochs_are_whole_numbers():
         assert all(tick == round(tick) for tick in axes.get_xticks())
 
 
+def test_names_with_an_underscore_are_in_the_legend():
+    axes = viz.plot_losses({"_own": [2.0, 1.0], "other": [1.0, 1.0]})
+    assert [text.get_text().strip() for text in axes.get_legend().get_texts()] == ["_own", "other"]
+
+
 def test_a_history_with_gaps():
     history = History()
     history.append({"loss": 2.0})

@@ -407,3 +407,9 @@ def test_a_page_of_a_model(tmp_path):
 def test_the_same_code_gives_the_same_page(tmp_path):
     pages = [viz.step_through(sum_of_products(), tmp_path / f"{i}.html").read_text(encoding="utf-8") for i in range(2)]
     assert pages[0] == pages[1]
+
+
+def test_a_compiled_function_has_no_steps(tmp_path):
+    w = Tensor([1.0, 2.0], requires_grad=True)
+    with pytest.raises(GraphError, match="step through what the function itself returns"):
+        viz.step_through(tg.compile(lambda x: (x * w).sum())(np.ones(2)), tmp_path / "page.html")

@@ -261,7 +261,7 @@ def _legend(model: GraphModel) -> str:
 
 def _escaped(text: str) -> str:
     """Text for Graphviz's HTML-like labels: signs as entities, a line break as one."""
-    return html.escape(_printable(text)).replace("\n", "<BR/>")
+    return html.escape(_printable(text)).replace("\\", "\\\\").replace("\n", "<BR/>")
 
 
 def _printable(text: str) -> str:

@@ -75,7 +75,8 @@ def _fold_modules(picture: GraphModel, depth: int) -> GraphModel:
     order = {node.id: number for number, node in enumerate(picture.nodes)}
     last = {place[i]: order[i] for i in place}
     nodes.sort(key=lambda node: last[node.id])
-    edges = [(place[e.source], place[e.target]) for e in picture.edges]
+    hidden = {node.id for node in picture.nodes if node.kind != "op" and len(node.box) > depth}
+    edges = [(place[e.source], place[e.target]) for e in picture.edges if e.source not in hidden]
     kept = [GraphEdge(*pair) for pair in dict.fromkeys(edges) if pair[0] != pair[1]]
     return GraphModel(nodes, kept, picture.titles)
 

@@ -13,7 +13,7 @@ from tinygrad_opt.graph import is_grad_enabled
 from tinygrad_opt.nn.layers import Dropout, Flatten, Identity, ReLU
 from tinygrad_opt.nn.module import HookHandle, Module, Parameter
 from tinygrad_opt.tensor import Tensor
-from tinygrad_opt.viz.plots import STYLE, pyplot, styles
+from tinygrad_opt.viz.plots import STYLE, pyplot, shown, styles
 
 Array = npt.NDArray[Any]
 
@@ -236,16 +236,16 @@ def _draw_histograms(figure: Any, histograms: Mapping[str, list[Array]], edges: 
         mesh = axes.pcolormesh(x, y, picture.T, cmap="Blues", norm=pyplot().matplotlib.colors.PowerNorm(0.5, 0, 0.5))
         axes.set_title(name, loc="left", fontsize=13, pad=3)
         axes.set_yticks(list(ticks), list(ticks.values()), fontsize=13)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     panels[-1].set_xlabel("epoch")
     return mesh
 
 
 def _draw_lines(axes: Any, lines: Mapping[str, Any], title: str) -> None:
     for (name, values), style in zip(lines.items(), styles(), strict=False):
-        axes.plot(range(1, len(values) + 1), values, label=name, markevery=max(1, len(values) // 8), **style)
+        axes.plot(range(1, len(values) + 1), values, label=shown(name), markevery=max(1, len(values) // 8), **style)
     axes.set_title(title, fontsize=17, pad=10)
     axes.set_xlim(0.5, len(values) + 0.5)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     axes.grid(alpha=0.3)
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1))

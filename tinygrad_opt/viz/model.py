@@ -30,7 +30,7 @@ Box = tuple[str, ...]
 SYMBOLS = {
     "np.add": "+", "np.subtract": "−", "np.multiply": "×", "np.divide": "÷", "np.power": "^", "np.negative": "−x",
     "np.matmul": "@", "np.dot": "@", "np.sum": "Σ", "np.prod": "Π", "np.absolute": "|x|", "np.sqrt": "√",
-    "np.square": "x²", "np.maximum": "max", "np.minimum": "min", "np.logaddexp": "log(eˣ + eʸ)", "np.transpose": "Tᵀ",
+    "np.square": "x²", "np.maximum": "max", "np.minimum": "min", "np.logaddexp": "log(eˣ + eʸ)", "np.transpose": "xᵀ",
     "getitem": "[ ]", "linear": "x Wᵀ + b", "relu": "ReLU", "leaky_relu": "LeakyReLU", "elu": "ELU",
     "silu": "SiLU", "gelu": "GELU", "sigmoid": "σ", "normal_cdf": "Φ", "squared_error": "(x − y)²",
     "absolute_error": "|x − y|", "softmax_log_loss": "cross-entropy", "log_loss": "log loss",
@@ -118,30 +118,37 @@ class Run:
 
     def _record(self, model: Module, inputs: tuple[Any, ...], loss: Any, spans: list[tuple[int, int, Box]]) -> Any:
         """Run the model, and note which numbers the nodes get that are made in each of its modules."""
-        begun: list[tuple[int, Box]] = []
+        begun: list[tuple[int, Box, Box]] = []  # when it was called, its box, and its path in the model
         calls: Counter[Box] = Counter()
-        names = {module: name.split(".") if name else [] for name, module in model.named_modules()}
+        names = {module: tuple(name.split(".")) if name else () for name, module in model.named_modules()}
         for module, path in names.items():
             kind = type(module).__name__
             self.titles["model", *path] = f"{path[-1]}: {kind}" if path else kind
 
         def before(module: Any, args: Any) -> None:
-            box: Box = ("model", *names[module])
+            path = names[module]
+            _, outer, above = begun[-1] if begun else (0, ("model",), ())
+            if path[: len(above)] != above:  # a module that does not lie in the one that calls it
+                outer, above = ("model",), ()
+            box: Box = (*outer, *path[len(above) :])
+            for end in range(len(above) + 1, len(path) + 1):
+                self.titles.setdefault(box[: len(outer) + end - len(above)], self.titles["model", *path[:end]])
             calls[box] += 1
             if calls[box] > 1:
                 again = (*box[:-1], f"{box[-1]}, call {calls[box]}")
                 self.titles[again] = f"{self.titles[box]}, call {calls[box]}"
                 box = again
-            begun.append((next(graph._clock), box))
+            begun.append((next(graph._clock), box, path))
 
         def after(module: Any, args: Any, result: Any) -> None:
-            start, box = begun.pop()
+            start, box, _ = begun.pop()
             spans.append((start, next(graph._clock), box))
 
         hooks = [(m.register_forward_pre_hook(before), m.register_forward_hook(after)) for m in names]
         handles = [handle for pair in hooks for handle in pair]
         buffers = [(buffer, buffer.data) for buffer in model.buffers()]
-        bits = {generator_or_default(getattr(module, "generator", None)).bit_generator for module in names}
+        generators = [generator_or_default(None), *(getattr(module, "generator", None) for module in names)]
+        bits = {g.bit_generator for g in generators if isinstance(g, np.random.Generator)}
         states = [(source, source.state) for source in bits]
         try:
             result = model(*inputs)
@@ -387,7 +394,7 @@ def _with_gradient(node: GraphNode, gradient: Any) -> None:
     array = np.asarray(gradient)
     node.gradient = describe(array)
     with np.errstate(all="ignore"):
-        node.magnitude = float(np.sqrt(np.mean(np.square(array, dtype=float)))) if array.size else 0.0
+        node.magnitude = float(np.sqrt(np.mean(np.square(array, dtype=float)))) if array.size else None
 
 
 def describe(array: Any) -> str:

@@ -35,6 +35,11 @@ STYLE = {
 }
 
 
+def shown(name: str) -> str:
+    """A name for a legend: Matplotlib leaves out those that begin with an underscore."""
+    return f" {name}" if name.startswith("_") else name
+
+
 def plot_losses(runs: Mapping[str, Any], *, ylabel: str = "loss", log: bool = True, axes: Any = None) -> Any:
     """Draw the loss of several runs over the epochs, and return the Matplotlib axes.
 
@@ -59,7 +64,7 @@ def plot_losses(runs: Mapping[str, Any], *, ylabel: str = "loss", log: bool = Tr
         for (name, run), style in zip(runs.items(), styles(), strict=False):
             values = run["loss"] if hasattr(run, "epochs") else run
             style["marker"] = style["marker"] if len(values) == 1 else None  # of one epoch there is no line to see
-            axes.plot(range(1, len(values) + 1), values, label=name, **style)
+            axes.plot(range(1, len(values) + 1), values, label=shown(name), **style)
         axes.set(xlabel="epoch", ylabel=ylabel, yscale="log" if log else "linear")
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.grid(alpha=0.3)
@@ -130,7 +135,7 @@ def plot_paths(landscape: Landscape, paths: Mapping[str, Any], *, axes: Any = No
         _contours(axes, landscape)
         for (name, path), style in zip(arrays.items(), styles(), strict=False):
             every = max(1, len(path) // 25)
-            axes.plot(*path.T, label=name, markevery=every, markersize=6, **style)
+            axes.plot(*path.T, label=shown(name), markevery=every, markersize=6, **style)
         if arrays:
             start = next(iter(arrays.values()))[0]
             axes.plot(*start, "o", markersize=13, markerfacecolor="none", color="black", markeredgewidth=2)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_opt import graph
+from tinygrad_opt.errors import GraphError
 from tinygrad_opt.graph import Node
 from tinygrad_opt.nn.module import Module
 from tinygrad_opt.rules.shaping import pack
@@ -95,6 +96,9 @@ def steps_of(
     while expand:
         calls, run = len(run.nodes), run.opened()
         expand = len(run.nodes) > calls
+    for node in run.nodes:
+        if node.op is not None and node.op.function is None:
+            raise GraphError(f"a {node.op.name} has no rules to show: step through what the function itself returns")
     calls = sum(node.op is not None and node.op.function is not pack for node in run.nodes)
     if 2 * calls + 3 > MOST_STEPS:
         raise ValueError(

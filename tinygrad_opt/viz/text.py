@@ -44,6 +44,7 @@ def tree(output: Any, *inputs: Any, **options: Any) -> Text:
     numbers: dict[str, int] = {}
     lines: list[str] = []
     root = next(node.id for node in picture.nodes if node.output)
+    uses[root] += 1  # the tree begins with it: folded modules may lead back there
     waiting = [(root, "", "")]
     while waiting:  # a deep graph would be too much for recursion
         name, first, rest = waiting.pop()
