@@ -1,5 +1,6 @@
 """How Sphinx builds the manual: ``python -m sphinx docs docs/_build/html``."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -41,7 +42,11 @@ html_theme_options = {"show_prev_next": True, "secondary_sidebar_items": ["page-
 
 def keep_bars(app, what, name, obj, options, lines):
     """Bars in a docstring mean absolute values: tell reStructuredText that they do not name a substitution."""
-    lines[:] = [line if line.startswith(">>>") else line.replace("|", r"\|") for line in lines]
+    doctest = False  # up to the next empty line
+    for i, line in enumerate(lines):
+        doctest = bool(line.strip()) and (doctest or line.lstrip().startswith(">>>"))
+        if not doctest:
+            lines[i] = re.sub(r"(``.*?``)|\|", lambda found: found[1] or r"\|", line)
 
 
 def write_the_tables(app, docname, source):

@@ -46,7 +46,7 @@ def main():
     model = nn.Sequential(encoder, decoder)
     print(nn.summary(model, (64,)))
 
-    optimizer = optimizer_class(model.parameters(), lr=options.lr or lr)
+    optimizer = optimizer_class(model.parameters(), lr=lr if options.lr is None else options.lr)
     tg.fit(
         model,
         nn.MSELoss(),

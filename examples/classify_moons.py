@@ -46,9 +46,9 @@ def main():
     tg.fit(
         model,
         nn.HingeLoss(),
-        optimizer_class(model.parameters(), lr=options.lr or lr),
+        optimizer_class(model.parameters(), lr=lr if options.lr is None else options.lr),
         tg.DataLoader(x_train, y_train, batch_size=batch_size, shuffle=True),
-        epochs=options.epochs or epochs,
+        epochs=epochs if options.epochs is None else options.epochs,
         validation=(x_test, y_test),
         metrics={"accuracy": tg.accuracy},
     )

@@ -113,7 +113,7 @@ def compare(problems, methods, seeds, executor=None, epochs=40, lr=None):
     workers = partial(ProcessPoolExecutor, mp_context=multiprocessing.get_context("spawn"))
     with workers() if executor is None else nullcontext(executor) as executor:
         pairs = [(problem, method) for problem in problems for method in methods]
-        rates = choose_rates(executor, pairs, seeds[0], epochs, [lr] if lr else RATES)
+        rates = choose_rates(executor, pairs, seeds[0], epochs, RATES if lr is None else [lr])
         jobs = [(run, *pair, seed, epochs_for(*pair, epochs), rates[pair]) for pair in pairs for seed in seeds]
         results = iter(side_by_side(executor, jobs, "runs"))
         runs = {pair: [next(results) for _ in seeds] for pair in pairs}
@@ -433,7 +433,7 @@ def decay(make, name, seeds):
                 sizes[step] = np.median(effective_steps(optimizer, name))
         ratios.append([sizes[1] / sizes[1000], sizes[100] / sizes[1000]])
     since_1, since_100 = np.median(ratios, axis=0)
-    return since_1, since_100, f"{since_1:.3g} times smaller than in step 1, {since_100:.3g} times than in step 100"
+    return since_1, since_100, f"in step 1 it was {since_1:.3g} times, in step 100 {since_100:.3g} times as large"
 
 
 def adagrad_decays(seeds, epochs, table):
@@ -469,7 +469,11 @@ DECAY = "step size of the median parameter on the digits in step 1000"
 CLAIMS = [
     ("SGD: needs little memory", MEMORY, partial(memory, "sgd", 0)),
     ("SGD: is noisy", "variance of the digits' gradient at the start, batch 1 against 32", sgd_is_noisy),
-    ("Mini-batch: less time to converge than SGD", "seconds to the target, both tuned", mini_batches_save_time),
+    (
+        "Mini-batch: less time to converge than single examples",
+        "seconds to the target, both tuned",
+        mini_batches_save_time,
+    ),
     ("Momentum: damps oscillation", "x2 in 200 steps down the valley, plain → momentum", momentum_damps),
     ("Momentum: converges faster", "steps down the valley to a loss of 0.0001, both tuned", momentum_is_faster),
     ("Momentum: β has to be tuned", "steps down the valley by β: a factor of 2 or more", momentum_needs_tuning),

@@ -57,7 +57,7 @@ def main():
 
     # The step size falls to zero along half a cosine: large steps to get there soon, small ones to settle. So training
     # ends by itself after a number of epochs that is fixed beforehand, and nothing is chosen with the held-out digits.
-    optimizer = optimizer_class(model.parameters(), lr=options.lr or lr)
+    optimizer = optimizer_class(model.parameters(), lr=lr if options.lr is None else options.lr)
     history = tg.fit(
         model,
         nn.CrossEntropyLoss(label_smoothing=0.1),

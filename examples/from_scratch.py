@@ -84,7 +84,9 @@ def parse_options():
 def draw(path, losses, accuracy):
     plt.rcParams.update({"font.size": 14})
     figure, axes = plt.subplots(figsize=(9, 5), layout="constrained")
-    axes.plot(range(1, len(losses) + 1), losses, color="#0072B2", linewidth=2.5)
+    axes.plot(
+        range(1, len(losses) + 1), losses, color="#0072B2", linewidth=2.5, marker="o" if len(losses) == 1 else None
+    )
     axes.set(xlabel="step", ylabel="cross-entropy on the training part", yscale="log")
     axes.set_title(f"{100 * accuracy:.1f} % of the held-out digits are read right", fontsize=16)
     axes.yaxis.set_major_formatter("{x:g}")

@@ -71,7 +71,7 @@ def main():
 
     # This is all that changes in training, so a run that loads it goes on as if it had never been interrupted. The
     # schedule must not depend on the number of epochs, which a run that is resumed does not know beforehand.
-    optimizer = optimizer_class(model.parameters(), lr=options.lr or lr, **further)
+    optimizer = optimizer_class(model.parameters(), lr=lr if options.lr is None else options.lr, **further)
     scheduler = optim.lr_scheduler.ExponentialLR(optimizer, gamma=0.93)
     loader = tg.DataLoader(*training, batch_size=64, shuffle=True)
     run = {"model": model, "optimizer": optimizer, "scheduler": scheduler, "loader": loader, "history": tg.History()}
@@ -124,7 +124,10 @@ def parse_options():
     parser.add_argument("--epochs", type=int, default=30, help="passes over the data (default: 30)")
     parser.add_argument("--seed", type=int, default=0, help="for the initial weights, the shuffling and the sample")
     parser.add_argument("--output", type=Path, default=Path("output"), metavar="FOLDER", help="default: ./output")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if not options.temperature > 0:
+        parser.error("--temperature must be above 0")
+    return options
 
 
 def examples(codes):

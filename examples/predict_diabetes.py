@@ -85,9 +85,9 @@ def train_network(x, y, options):
     """A hidden layer of 16 units: more than that, or more epochs, and it learns the patients by heart."""
     optimizer_class, lr, epochs, batch_size = OPTIMIZERS[options.optimizer]
     model = nn.MLP([10, 16, 1], nn.Tanh)
-    optimizer = optimizer_class(model.parameters(), lr=options.lr or lr)
+    optimizer = optimizer_class(model.parameters(), lr=lr if options.lr is None else options.lr)
     loader = tg.DataLoader(x, y, batch_size=batch_size, shuffle=True)
-    tg.fit(model, nn.MSELoss(), optimizer, loader, epochs=options.epochs or epochs)
+    tg.fit(model, nn.MSELoss(), optimizer, loader, epochs=epochs if options.epochs is None else options.epochs)
     return model
 
 

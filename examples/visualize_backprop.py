@@ -55,7 +55,7 @@ def main():
         history = tg.fit(
             model,
             nn.CrossEntropyLoss(),
-            optimizer_class(model.parameters(), lr=options.lr or lr),
+            optimizer_class(model.parameters(), lr=lr if options.lr is None else options.lr),
             tg.DataLoader(x, y, batch_size=20, shuffle=True),
             options.epochs or 60,
             metrics={"accuracy": tg.accuracy},

@@ -678,8 +678,8 @@ class Tensor:
         return apply(np.ravel, (self,), {"order": order})
 
     def flatten(self, order: str = "C") -> Tensor:
-        """``np.ravel``: a Tensor is not changed in place, so no copy is needed."""
-        return apply(np.ravel, (self,), {"order": order})
+        """``np.ravel``, always in memory of its own."""
+        return self.ravel(order).copy()
 
     def clip(self, min: Any = None, max: Any = None) -> Tensor:
         """``np.clip``."""

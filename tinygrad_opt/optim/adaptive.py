@@ -14,11 +14,11 @@ from tinygrad_opt.optim.optimizer import Array, Group, Optimizer, average, check
 class Adagrad(Optimizer):
     """AdaGrad: G ← G + g²; θ ← θ - α g / √(G + ε).
 
-    ``lr`` is α, positive. ``eps`` ε > 0 keeps the divisor from zero; it stands inside the root, as in the text, or
-    outside, as in PyTorch, with ``eps_in_sqrt=False``.
+    ``lr`` is α, positive. ``eps`` ε > 0 keeps the divisor from zero; it stands inside the root, or outside, as in
+    PyTorch, with ``eps_in_sqrt=False``.
 
     Parameters whose gradients are rare or small take large steps, so it suits sparse features. But G only grows, so
-    every step is smaller than the last, and it may stop before it arrives. It needs one vector of memory.
+    its rates only fall, and it may stop before it arrives. It needs one vector of memory.
 
     Source: Duchi, Hazan and Singer, "Adaptive Subgradient Methods for Online Learning and Stochastic Optimization"
     (2011), https://jmlr.org/papers/v12/duchi11a.html.
@@ -55,7 +55,7 @@ class RMSprop(Optimizer):
     """RMSProp: E ← γ E + (1 - γ) g²; θ ← θ - α g / √(E + ε).
 
     ``lr`` is α, positive. ``gamma`` γ in [0, 1) says how long squared gradients are remembered: E averages roughly the
-    last 1/(1 - γ) of them. ``eps`` ε > 0 keeps the divisor from zero; it stands inside the root, as in the text, or
+    last 1/(1 - γ) of them. ``eps`` ε > 0 keeps the divisor from zero; it stands inside the root, or
     outside, as in PyTorch, with ``eps_in_sqrt=False``. With ``centered`` the divisor is the standard deviation of g
     instead: M ← γ M + (1 - γ) g, and E - M² in the place of E. With ``momentum`` μ > 0 the steps add up:
     b ← μ b + g / √(E + ε); θ ← θ - α b.
@@ -163,7 +163,7 @@ class Adam(Optimizer):
 
     ``lr`` is α, positive: about how far a parameter moves in one step, whatever the size of its gradients. ``betas``
     (β₁, β₂), each in [0, 1), say how long the mean and the mean square of g are remembered. ``eps`` ε > 0 keeps the
-    divisor from zero; it stands inside the root, as in the text, or outside, as in PyTorch, with
+    divisor from zero; it stands inside the root, or outside, as in PyTorch, with
     ``eps_in_sqrt=False``.
 
     It works with little tuning on most problems, and needs two vectors of memory.

@@ -143,8 +143,8 @@ class ArmijoFullRelaxation(LineSearch):
 
     Few trials, and a step size that knows the curvature; but each step costs a second backward pass.
 
-    Source: Armijo's condition with the second-order term of the text that this library implements; Pearlmutter, "Fast
-    Exact Multiplication by the Hessian" (1994), for gᵀHg.
+    Source: Armijo, "Minimization of functions having Lipschitz continuous first partial derivatives" (1966), here with
+    a second-order term; Pearlmutter, "Fast Exact Multiplication by the Hessian" (1994), for gᵀHg.
 
     >>> from tinygrad_opt import nn, optim
     >>> w = nn.Parameter([4.0])

@@ -406,6 +406,6 @@ def average(mean: Array, beta: float, x: Array, room: Array | None = None) -> No
 
 
 def root(x: Array, eps: float, inside: bool, room: Array | None = None) -> Array:
-    """√(x + ε), as the text has it, or (``inside`` is False) √x + ε, as PyTorch has it; in ``room`` if there is one."""
+    """√(x + ε), or (``inside`` is False) √x + ε, as PyTorch has it; in ``room`` if there is one."""
     y: Array = np.add(x, eps, room) if inside else np.sqrt(x, room)
     return np.sqrt(y, y) if inside else np.add(y, eps, y)

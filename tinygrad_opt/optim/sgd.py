@@ -16,7 +16,7 @@ class SGD(Optimizer):
 
     ``lr`` is α, positive. The others mean what they mean in PyTorch: ``weight_decay`` λ ≥ 0 adds λθ to g;
     ``momentum`` μ ≥ 0 follows b ← μ b + (1 - τ) g, starting with b = g, instead of g, where ``dampening`` is τ; with
-    ``nesterov`` it follows g + μ b. `Momentum` is the averaging form of the text.
+    ``nesterov`` it follows g + μ b. `Momentum` is the averaging form.
 
     Cheap steps and next to no memory; noisy, and as sensitive to its one step size as gradient descent.
 
@@ -87,8 +87,8 @@ class Momentum(Optimizer):
     last 1/(1 - β) of them. Directions in which the gradients agree add up, those that flip sign cancel, so it swings
     less across a ravine. It needs one vector of memory, and β has to be tuned.
 
-    Source: Polyak, "Some methods of speeding up the convergence of iteration methods" (1964); the averaging form with
-    1 - β is that of the text that this library implements.
+    Source: Polyak, "Some methods of speeding up the convergence of iteration methods" (1964), here in
+    the averaging form, with 1 - β.
 
     >>> from tinygrad_opt import nn, optim
     >>> w = nn.Parameter([4.0])

@@ -98,7 +98,9 @@ def name_of(function: Callable[..., Any]) -> str:
     if isinstance(owner, np.ufunc):
         return f"np.{owner.__name__}.{function.__name__}"
     name: str = getattr(function, "__name__", repr(function))
-    module = "numpy" if isinstance(function, np.ufunc) else getattr(function, "__module__", None) or ""
+    if isinstance(function, np.ufunc):  # other libraries have some too, such as scipy.special
+        return f"np.{name}" if getattr(np, name, None) is function else name
+    module = getattr(function, "__module__", None) or ""
     return f"np{module.removeprefix('numpy')}.{name}" if module.split(".")[0] == "numpy" else name
 
 
