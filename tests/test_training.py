@@ -690,3 +690,12 @@ MISTAKEN = {
 def test_arguments_of_another_kind_are_explained(call, error, text):
     with pytest.raises(error, match=text):
         call()
+
+
+@pytest.mark.parametrize("state", [3, None, {"columns": {"loss": [1.0, 2.0], "val_loss": [1.0]}}, {"columns": [1.0]}])
+def test_states_of_histories_and_early_stopping_that_are_none(state):
+    history, stopping = History(), tg.EarlyStopping()
+    for part in (history, stopping):
+        with pytest.raises(tg.StateDictError):
+            part.load_state_dict(state)
+    assert (history.columns, stopping.best_epoch) == ({}, 0)

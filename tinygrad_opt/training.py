@@ -95,9 +95,11 @@ class History:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over the numbers of another History; raises StateDictError for anything else."""
-        columns = state.get("columns")
-        if state.keys() != {"columns"} or not isinstance(columns, Mapping):
-            raise StateDictError(f"the state of a History has 'columns', a dict of lists; this one has {sorted(state)}")
+        columns = state["columns"] if isinstance(state, Mapping) and state.keys() == {"columns"} else None
+        if not isinstance(columns, Mapping) or len({len(values) for values in columns.values()}) > 1:
+            raise StateDictError(
+                f"the state of a History has 'columns', a dict of lists of one length; this one is {state!r:.80}"
+            )
         self.columns = {name: [float(value) for value in values] for name, values in columns.items()}
 
     def __repr__(self) -> str:
@@ -205,9 +207,9 @@ class EarlyStopping:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a `state_dict`; raises StateDictError for anything else."""
-        if state.keys() != self.state_dict().keys():
+        if not isinstance(state, Mapping) or state.keys() != self.state_dict().keys():
             raise StateDictError(
-                f"the state of EarlyStopping has {sorted(self.state_dict())}; this one has {sorted(state)}"
+                f"the state of EarlyStopping has {sorted(self.state_dict())}; this one is {state!r:.80}"
             )
         vars(self).update(state, ended=False)
 
@@ -456,7 +458,8 @@ class _Averages:
     def means(self) -> dict[str, float]:
         if not self.examples:
             raise ValueError(
-                "the loader has no batches: is the data empty, or drop_last on and the data smaller than one?"
+                "the loader has no batches: is the data empty, or drop_last on and the data smaller than one, or its "
+                "state that of a pass whose last batch was given?"
             )
         return {name: total / self.examples for name, total in self.sums.items()}
 

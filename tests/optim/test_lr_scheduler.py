@@ -185,3 +185,14 @@ def test_a_rate_that_was_changed_by_hand_stays_changed():
     zero.step()
     zero.step()
     assert all(zero.get_last_lr())
+
+
+@pytest.mark.parametrize(
+    "state", [3, None, {"last_epoch": "3", "base_lrs": [0.1, 0.2]}, {"last_epoch": -1, "base_lrs": [1, 1]}]
+)
+def test_states_that_are_none_change_nothing(state):
+    for schedule in (lr_scheduler.ExponentialLR(an_optimizer(), 0.5), lr_scheduler.ReduceLROnPlateau(an_optimizer())):
+        before = schedule.state_dict(), schedule.get_last_lr()
+        with pytest.raises(StateDictError):
+            schedule.load_state_dict(state)
+        assert (schedule.state_dict(), schedule.get_last_lr()) == before

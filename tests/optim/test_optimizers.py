@@ -693,3 +693,19 @@ def test_a_closure_that_walks_back_itself_is_told_so():
 def test_a_model_in_the_place_of_its_parameters_is_told_so():
     with pytest.raises(TypeError, match=r"model\.parameters\(\); got a Linear"):
         optim.SGD(nn.Linear(2, 1))
+
+
+@pytest.mark.parametrize("values", [["a", "b"], [None, None], [1j, 2j]])
+def test_a_state_that_holds_no_real_numbers_changes_nothing(values):
+    p = nn.Parameter([1.0, 2.0])
+    optimizer = optim.Adam([p], lr=0.1)
+    (p * p).sum().backward()
+    optimizer.step()
+    state = optimizer.state_dict()
+    state["param_groups"][0]["lr"] = 0.5
+    state["state"][0]["m"] = np.array(values)
+    before = pickle.dumps(optimizer.state_dict())
+    for wrong in (state, 3, None):
+        with pytest.raises(StateDictError):
+            optimizer.load_state_dict(wrong)
+    assert pickle.dumps(optimizer.state_dict()) == before

@@ -61,12 +61,14 @@ class LRScheduler:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a `state_dict`; raises StateDictError when it is that of another kind of schedule."""
         groups = len(self.optimizer.param_groups)
-        fits = state.keys() | {"lrs"} == {"last_epoch", "base_lrs", "lrs"}
+        fits = isinstance(state, Mapping) and state.keys() | {"lrs"} == {"last_epoch", "base_lrs", "lrs"}
         if not fits or any(len(rates) != groups for name, rates in state.items() if name != "last_epoch"):
             raise StateDictError(
                 f"{type(self).__name__} with {groups} groups has a state of ['base_lrs', 'last_epoch'], a rate for "
-                f"each group; got one of {sorted(state)}"
+                f"each group; got {state!r:.80}"
             )
+        if not isinstance(state["last_epoch"], int) or state["last_epoch"] < 0:
+            raise StateDictError(f"last_epoch is a whole number from 0 on; got {state['last_epoch']!r}")
         self.last_epoch, self.base_lrs = state["last_epoch"], list(state["base_lrs"])
         self._set(state.get("lrs") or self._rates())
 
@@ -282,10 +284,8 @@ class ReduceLROnPlateau(LRScheduler):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a `state_dict`; the rates are part of the optimizer's."""
-        if state.keys() != self.state_dict().keys():
-            raise StateDictError(
-                f"this schedule has a state of {sorted(self.state_dict())}; got one of {sorted(state)}"
-            )
+        if not isinstance(state, Mapping) or state.keys() != self.state_dict().keys():
+            raise StateDictError(f"this schedule has a state of {sorted(self.state_dict())}; got {state!r:.80}")
         vars(self).update(state)
 
     def rate(self, base: float, t: int, group: int) -> float:

@@ -313,9 +313,9 @@ class Optimizer:
         return {id(p): i for i, p in enumerate(p for group in self.param_groups for p in group["params"])}
 
     def _check_state(self, state_dict: Mapping[str, Any]) -> None:
-        for key in ("state", "param_groups"):
-            if key not in state_dict:
-                raise StateDictError(f"an optimizer's state has {key!r}; this one has {sorted(state_dict)}")
+        if not isinstance(state_dict, Mapping) or not {"state", "param_groups"} <= state_dict.keys():
+            what = sorted(state_dict) if isinstance(state_dict, Mapping) else repr(state_dict)[:80]
+            raise StateDictError(f"an optimizer's state has 'state' and 'param_groups'; this one is {what}")
         own = [len(group["params"]) for group in self.param_groups]
         saved = [len(group["params"]) for group in state_dict["param_groups"]]
         if own != saved:
@@ -343,6 +343,8 @@ class Optimizer:
                 if not names <= entry.keys():
                     raise StateDictError(f"the state of parameter {number} lacks {sorted(names - entry.keys())}")
                 for name, values in entry.items():
+                    if name != "step" and np.asarray(values).dtype.kind not in "fiu":
+                        raise StateDictError(f"{name} of parameter {number} is no array of real numbers in the state")
                     if name != "step" and np.shape(values) != p.shape:
                         raise StateDictError(
                             f"{name} of parameter {number} has shape {np.shape(values)} in the state, {p.shape} here"
