@@ -529,3 +529,17 @@ def test_arrays_of_other_libraries_are_told_apart():
 
     with pytest.raises(TypeError, match=r"np\.add.*Foreign: give it arrays"):
         Tensor(Y) + Foreign()
+
+
+def test_functions_of_other_libraries_are_not_called_numpys():
+    special = pytest.importorskip("scipy.special")
+    with pytest.raises(MissingRuleError, match=r"^i1 has no gradient rule"):
+        special.i1(leaf(Y))
+
+
+def test_flatten_has_memory_of_its_own():
+    x = leaf(X)
+    flat = x.flatten()
+    assert not np.shares_memory(flat.data, x.data)
+    (flat * np.arange(6)).sum().backward()
+    np.testing.assert_array_equal(x.grad.data, np.arange(6.0).reshape(2, 3))

@@ -353,9 +353,10 @@ last_rebinding = 0  # when a leaf last got another array or node, or a module an
 
 
 def note_rebinding(seen: int = 0) -> int:
-    """Date such a change: who keeps what Tensors and modules hold looks at them anew then.
+    """Date such a change: who keeps what Tensors and modules hold compares `last_rebinding` with the date of that.
 
-    Who has seen everything up to the date ``seen`` has seen everything up to the one that is returned.
+    Who makes such a change itself passes the date up to which it has seen all others as ``seen``, and keeps the result:
+    the new date if nobody else changed anything meanwhile, and else ``seen``, so that it looks anew.
     """
     global last_rebinding
     with _changing:

@@ -29,8 +29,8 @@ ONLY_ARRAYS = {np.ndarray}
 NO_LEAF = graph.record(None, None, {}, None, ())  # in the place of the leaf of what requires no gradient
 BLOCK = 32_768  # elements: so many of θ, g, the state and what an update computes stay in the second-level cache
 
-# Where a block lies: its part of θ, of g, and of each state vector. The gradient of a large parameter is not in g: then
-# these are the number of the parameter, and the part of its gradient.
+# Where a block lies: its part of θ, of g, and of each state vector. The gradient of a large parameter is not in g: its
+# part of g is None then, and the number of the parameter and the part of its gradient follow, which else are not used.
 Block = tuple[Array, Array | None, list[Array], int, slice]
 
 

@@ -40,11 +40,13 @@ class Op:
         inline = getattr(function, "inline", False)  # what is not has to see for itself what it is called with
         self.forward: Callable[..., Any] = function.forward if inline else function  # type: ignore[attr-defined]
         self.prepare: Callable[..., Any] | None = getattr(function, "prepare", None)
-        self.inputs = len(rules) if each is None else sys.maxsize
-        self.each = each
+        self.inputs = len(rules) if each is None else sys.maxsize  # how many arguments may have a gradient
+        self.each = each  # the one rule of all inputs, of a function that takes any number of them
         given = [_Parameters(rule, skip=2) for rule in rules if rule is not None]
         if each is not None:
             given.append(_Parameters(each, skip=3))
+        # How many arguments the rules take by position; the names of the options that they all take, and of those that
+        # may be handed on as they are; and the positions of lists of arrays.
         self.positional = min(len(p.positional) if p.star is None else self._most() for p in given)
         self.rules: Any = _RulePerPosition(each) if each is not None else None  # one per positional argument
         if each is None:
