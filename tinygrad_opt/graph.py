@@ -75,11 +75,11 @@ class _Mode(threading.local):
 mode = _Mode()
 
 
-class _Running(threading.local):
+class _Differentiating(threading.local):
     depth = 0  # how many functions are being run by transforms, one inside the other
 
 
-running = _Running()
+differentiating = _Differentiating()
 
 
 class set_grad_enabled(contextlib.ContextDecorator):  # noqa: N801 - named as in PyTorch
@@ -194,12 +194,14 @@ def shapes_of(values: Iterable[Any], out: Any) -> str:
     return f"(inputs {given}; result {getattr(out, 'shape', None)})"
 
 
+LIBRARIES = (os.path.dirname(__file__) + os.sep, os.path.dirname(np.__file__) + os.sep)  # whose lines are no user's
+
+
 def users_line() -> str:
     """Where the running code was called from, outside this package and NumPy: file, number, and the line itself."""
-    inside = (os.path.dirname(__file__) + os.sep, os.path.dirname(np.__file__) + os.sep)
     for frame, number in traceback.walk_stack(None):
         name = frame.f_code.co_filename
-        if not name.startswith(inside):
+        if not name.startswith(LIBRARIES):
             return f'  File "{name}", line {number}: {linecache.getline(name, number).strip()}'
     return "  (no line of yours)"
 

@@ -255,7 +255,7 @@ class Tensor:
 
     def __float__(self) -> float:
         if self._node is not None and is_grad_enabled():
-            if graph.running.depth:
+            if graph.differentiating.depth:
                 raise GraphError(
                     "float(), and the functions of math, of a Tensor inside a function that is being differentiated "
                     "would lose its gradient: use NumPy's functions, or t.item() where a mere number is meant"
@@ -448,7 +448,7 @@ class Tensor:
         return apply(np.absolute, (self,))
 
     def __getitem__(self, index: Any) -> Tensor:
-        return apply(shaping.getitem, (self, _kept(index)))
+        return apply(shaping.getitem, (self, _unwrap(index) if self._node is None else _kept(index)))
 
     def __divmod__(self, other: Any) -> Any:
         return call(np.divmod, (self, other), {})

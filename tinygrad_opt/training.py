@@ -247,7 +247,7 @@ def fit(
 
     With ``compile``, prediction and loss of a batch are computed by compiled code (`tinygrad_opt.compile`): the numbers
     are the same, sooner, where the model and ``loss_fn`` can be compiled. What they look at besides the batch and the
-    attributes of modules, such as a variable that ``loss_fn`` names, is taken to stay what it is.
+    attributes of modules, such as an item of a dict, is taken to stay what it is.
 
     Ctrl-C stops the training: the model stays usable, and the History has the completed epochs. Afterwards the model is
     in training mode: call ``model.eval()`` before using it, where `Dropout` or batch normalisation is in it.

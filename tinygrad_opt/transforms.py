@@ -286,18 +286,20 @@ class _Run:
         if not all(-len(args) <= n < len(args) for n in numbers):
             raise TypeError(f"{transform}: argnums={argnums} with {len(args)} positional arguments")
         numbers = [n % len(args) for n in numbers]
-        self.tensors = graph.running.depth > 0 or any(isinstance(x, Tensor) for x in _leaves([list(args), kwargs]))
+        self.tensors = graph.differentiating.depth > 0 or any(
+            isinstance(x, Tensor) for x in _leaves([list(args), kwargs])
+        )
         self.differentiable = self.tensors and is_grad_enabled()
         with graph.set_grad_enabled(True):
             inner = list(args)
             for n in numbers:
                 path = f"{transform}: argument {n}"
                 inner[n] = _map(functools.partial(_variable, path, self.differentiable), args[n])
-            graph.running.depth += 1
+            graph.differentiating.depth += 1
             try:
                 self.value = function(*inner, **kwargs)
             finally:
-                graph.running.depth -= 1
+                graph.differentiating.depth -= 1
         chosen = tuple(inner[n] for n in numbers)
         self.argument = chosen if several else chosen[0]
         self.variables: list[Tensor] = _leaves(chosen)

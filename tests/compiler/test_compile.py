@@ -1959,7 +1959,9 @@ def test_dicts_of_other_kinds_keep_what_they_are():
     assert compiled(collections.defaultdict(lambda: np.array(5), a=np.array(2))) == 7
 
 
-@pytest.mark.parametrize("array", [np.ma.array(X, mask=X > 0), X.view(type("Sub", (np.ndarray,), {}))])
+@pytest.mark.parametrize(
+    "array", [np.ma.array(X, mask=X > 0), np.ma.array(2.0), X.view(type("Sub", (np.ndarray,), {}))]
+)
 def test_arrays_that_are_more_are_refused(array):
     with pytest.raises(CompileError, match=r"a compiled function takes arrays.*np\.asarray"):
         tg.compile(lambda x: x.sum())(array)
@@ -2046,3 +2048,9 @@ def test_long_loops_compile_in_proportion_to_their_length():
         return h.sum()
 
     assert_same(tg.compile(f), f, [w], X)
+
+
+def test_a_generator_without_a_state_is_left_alone():
+    source = random.SystemRandom()
+    compiled = tg.compile(lambda x: x * 2 if source else x)
+    equal(compiled(X), 2 * X)

@@ -7,6 +7,7 @@ noted when a function is traced, and compared when it is called again.
 from __future__ import annotations
 
 import functools
+import sys
 import types
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -44,7 +45,7 @@ def sort_argument(tree: Any, key: list[Any], arrays: list[Any], nodes: dict[int,
         nodes[len(arrays)] = tree._node
         arrays.append(tree._data)
         key += Tensor, tree._data.shape, tree._data.dtype, tree._node is None
-    elif isinstance(tree, (np.ndarray, np.generic)) and (type(tree) in ARRAYS or tree.shape == ()):
+    elif type(tree) in ARRAYS or isinstance(tree, np.generic):
         arrays.append(tree)
         key += np.ndarray if isinstance(tree, np.ndarray) else np.generic, tree.shape, tree.dtype
     elif isinstance(tree, (list, tuple)):
@@ -52,7 +53,7 @@ def sort_argument(tree: Any, key: list[Any], arrays: list[Any], nodes: dict[int,
         for item in tree:
             sort_argument(item, key, arrays, nodes)
     elif isinstance(tree, dict):
-        key += dict, *tree
+        key += type(tree), *tree
         for item in tree.values():
             sort_argument(item, key, arrays, nodes)
     elif is_record(tree):
@@ -166,7 +167,8 @@ def bits_of(thing: Any) -> Any:
 
 def draws_in_python(thing: Any) -> bool:
     """Whether something is a generator of Python's own, a ``random.Random``."""
-    return hasattr(type(thing), "getrandbits") and hasattr(type(thing), "getstate")
+    python = sys.modules.get("random")  # it takes a while to import
+    return python is not None and isinstance(thing, python.Random) and not isinstance(thing, python.SystemRandom)
 
 
 def met(things: list[Any]) -> tuple[list[Any], list[Module], list[Any]]:

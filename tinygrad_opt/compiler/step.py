@@ -42,19 +42,20 @@ _ndarray = np.ndarray
 def compile(function: Function) -> CompiledFunction:
     """The same function, faster: traced once, and from then on straight-line NumPy.
 
-    ``function`` takes arrays, Tensors, other values, and lists, tuples and dicts of them, and returns Tensors or arrays
-    (or a nesting of them), such as a loss. Call the result in its place, and ``backward()`` on what that returns. It is
-    traced anew for other shapes and dtypes, for other values of the arguments that are no arrays, for training and
-    evaluation mode, and when an attribute of a module is another one, or a variable that the function, or a function
-    that it names, uses.
-    Parameters and other Tensors are read at every call; all else that the function looks at is taken to stay the same.
+    ``function`` takes arrays, Tensors, other values, and lists, tuples, dicts and dataclasses of them, and returns
+    Tensors or arrays (or a nesting of them), such as a loss. Call the result in its place, and ``backward()`` on what
+    that returns. It is traced anew for other shapes and dtypes, for other values of the arguments that are no arrays,
+    for training and evaluation mode, and when an attribute of a module is another one, or a variable that the function,
+    a function that it names, or a method of a module uses. Parameters and other Tensors are read at every call; all
+    else that the function looks at is taken to stay the same.
 
     ``source`` is the generated code, ``report()`` says what the compiler did. Also usable as a decorator. All outputs
     have one walk back: it gives zeros to leaves that an output does not depend on, and a second walk, from another of
     the outputs, needs ``retain_graph=True`` in the first.
 
     Raises CompileError, at the first call, where the function needs a value to go on (``if loss > 1:``), changes arrays
-    in place, or draws random numbers of its own; the message names the line.
+    in place, leaves results behind in a list or an attribute, or draws random numbers of its own; the message names the
+    line.
 
     >>> import numpy as np, tinygrad_opt as tg
     >>> w = tg.Tensor([1.0, 2.0], requires_grad=True, name="w")

@@ -31,7 +31,6 @@ from tinygrad_opt.rules.registry import name_of
 from tinygrad_opt.tensor import Tensor, _wrap
 
 RULES = os.path.dirname(shaping.__file__)
-LIBRARIES = (os.path.dirname(graph.__file__) + os.sep, os.path.dirname(np.__file__) + os.sep)
 ABSTRACT_CLASSES = (abc.__file__, abc.ABCMeta.__instancecheck__.__code__.co_filename)
 
 # Questions about shapes and dtypes are answered while tracing.
@@ -72,7 +71,7 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
         frame: Any = sys._getframe(1)
         while frame.f_code.co_filename in ABSTRACT_CLASSES:  # they ask on behalf of who asks them
             frame = frame.f_back
-        return Tracer if frame.f_code.co_filename.startswith(LIBRARIES) else type(self.sample)
+        return Tracer if frame.f_code.co_filename.startswith(graph.LIBRARIES) else type(self.sample)
 
     shape = property(lambda self: self.sample.shape)
     ndim = property(lambda self: self.sample.ndim)

@@ -42,7 +42,6 @@ class Watch:
         self.assigned: dict[int, tuple[Tensor, Any]] = {}  # Tensors whose data was assigned, with what they held
         self.modules: dict[int, tuple[Module, dict[str, Any]]] = {}  # by id, with their attributes before the run
         self.born: dict[int, Module] = {}  # those that are made in this run, if they do not come with all they have
-        self.running = False
         self.side_effects: list[str] = []  # what the function did to modules, lists and dicts
         self.refused: CompileError | None = None  # the function may have caught it
         self.class_attributes: dict[tuple[type, str], Any] = {}  # those that it read, with what they were
@@ -73,7 +72,6 @@ class Watch:
         """Watch what this thread does to Tensors and modules; afterwards everything is as it was."""
         with _one_at_a_time:
             running.append(self)
-            self.running = True
             Tensor._data = property(_read_data, _write_data)  # type: ignore[misc]
             Tensor.backward = _walk_back  # type: ignore[method-assign, assignment]
             Node.grad = property(_read_gradient, _write_gradient)  # type: ignore[misc]
@@ -174,7 +172,7 @@ class Watch:
     def look_at(self, module: Module) -> None:
         """The function looks at a module, an outer one before those in it: its parameters get their names."""
         if id(module) not in self.modules and id(module) not in self.born:
-            if self.running and not object.__getattribute__(module, "__dict__"):  # its constructor has just begun
+            if self in running and not object.__getattribute__(module, "__dict__"):  # its constructor has just begun
                 self.born[id(module)] = module
                 return
             self.modules[id(module)] = module, attributes(module)

@@ -326,12 +326,12 @@ class Optimizer:
                     f"the state has hyperparameters {sorted(saved_group)}; {type(self).__name__} has "
                     f"{sorted(['params', *self.defaults])}. Load it into the class that it was saved from."
                 )
-            lr = saved_group["lr"] or self.defaults["lr"]  # a schedule may have brought it to 0
-            self.check({**saved_group, "lr": lr})
+            zero = saved_group["lr"] == 0  # a schedule may have brought it there
+            self.check({**saved_group, "lr": self.defaults["lr"]} if zero else dict(saved_group))
         numbers = self._numbers()
+        saved_as = dict(zip(map(id, self.param_groups), state_dict["param_groups"], strict=True))
         for vector in self._vectors:
-            position = [group is vector.group for group in self.param_groups].index(True)
-            state_names = self.state_of(state_dict["param_groups"][position])
+            state_names = self.state_of(saved_as[id(vector.group)])
             for p in vector.parameters:
                 number = numbers[id(p)]
                 entry = state_dict["state"].get(number)
@@ -343,9 +343,11 @@ class Optimizer:
                 if not names <= entry.keys():
                     raise StateDictError(f"the state of parameter {number} lacks {sorted(names - entry.keys())}")
                 for name, values in entry.items():
-                    if name != "step" and np.asarray(values).dtype.kind not in "fiu":
+                    if name == "step":
+                        continue
+                    if np.asarray(values).dtype.kind not in "fiu":
                         raise StateDictError(f"{name} of parameter {number} is no array of real numbers in the state")
-                    if name != "step" and np.shape(values) != p.shape:
+                    if np.shape(values) != p.shape:
                         raise StateDictError(
                             f"{name} of parameter {number} has shape {np.shape(values)} in the state, {p.shape} here"
                         )
