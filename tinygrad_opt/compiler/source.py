@@ -31,6 +31,7 @@ NO_VIEWS = {np.dot, np.where, np.concatenate, np.clip, elementwise.astype, netwo
 LARGE = 16_384  # bytes: arrays that are larger are held no longer than they are needed, which costs a little time
 LARGEST_CONSTANT = 65_536  # bytes: larger ones, such as the zeros of relu, are made where they are used
 NEVER = math.inf
+OWN_NAMES = ("np", "bind", "forward", "backward", "saved", "slice", "inf", "nan")  # what the code calls so itself
 
 
 class Memory:
@@ -120,18 +121,7 @@ class Writer:
         self.made: list[str] = []  # lines that make constants
         self.names: dict[Value, str] = {}
         self.numbers: dict[str, Iterator[int]] = {}  # those that are left for each stem
-        self.taken = {
-            *keyword.kwlist,
-            *keyword.softkwlist,
-            "np",
-            "bind",
-            "forward",
-            "backward",
-            "saved",
-            "slice",
-            "inf",
-            "nan",
-        }
+        self.taken = {*keyword.kwlist, *keyword.softkwlist, *OWN_NAMES}
         for call in program.calls:  # functions have the names that are theirs
             if call.function not in SPELLED:
                 self.function(call.function)
