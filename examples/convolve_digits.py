@@ -67,6 +67,7 @@ def main():
         validation=(x_test, y_test),
         metrics={"accuracy": tg.accuracy},
         scheduler=optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=options.epochs),
+        compile=True,
     )
 
     model.eval()  # no dropout any more, and batch normalisation with the means of the training
