@@ -8,6 +8,7 @@ Gradients of large parameters are read where they are; the many small ones are p
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import warnings
@@ -405,8 +406,15 @@ def average(mean: Array, beta: float, x: Array, room: Array | None = None) -> No
 
     ``room``, as in `root`, is an array that may be written over on the way; it may be x itself.
     """
-    mean *= beta
-    mean += np.multiply(x, 1 - beta, room)
+    keep, share = weights(beta, mean.dtype)
+    mean *= keep
+    mean += np.multiply(x, share, room)
+
+
+@functools.lru_cache
+def weights(beta: float, dtype: np.dtype[Any]) -> tuple[Array, Array]:
+    """β and 1 - β as arrays without axes, with which NumPy starts to compute sooner than with Python's numbers."""
+    return np.array(beta, dtype), np.array(1 - beta, dtype)
 
 
 def root(x: Array, eps: float, inside: bool, room: Array | None = None) -> Array:
