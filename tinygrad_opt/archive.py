@@ -101,14 +101,14 @@ def _read_npz(file: IO[bytes]) -> tuple[Arrays, Text]:
     with ZipFile(file) as archive:
         entries = archive.infolist()
         size = os.fstat(file.fileno()).st_size
-        __check_entries(entries, size)
+        _check_entries(entries, size)
         file.seek(size - len(archive.comment) - 12)  # the zip file's own count of entries, which zipfile does not check
         check(min(len(entries), 0xFFFF) == int.from_bytes(file.read(2), "little"), "some of its entries are lost")
         text = archive.read(TEXT) if TEXT in archive.namelist() else None
         return {e.filename[:-4]: _read_array(archive, e) for e in entries if e.filename != TEXT}, text
 
 
-def __check_entries(entries: list[ZipInfo], size: int) -> None:
+def _check_entries(entries: list[ZipInfo], size: int) -> None:
     """Refuse what would take more memory than the file has bytes, and what could be read in two ways."""
     end = 0
     for e in sorted(entries, key=lambda e: e.header_offset):
