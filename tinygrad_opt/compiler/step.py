@@ -245,11 +245,11 @@ class _Compiled:
         for (kind, name), value in tracing.class_attributes.items():
             self.outside.append((f"{kind.__name__}.{name}", functools.partial(getattr, kind, name, None), value))
         program, self.sources = tracing.program, tracing.sources
-        assigned = {value: t for value, t in program.bound.items() if id(t) in tracing.assigned}
+        assigned = {value: t for value, t in program.bound.items() if t in tracing.assigned}
         program.inputs += assigned
         program.bound = {value: t for value, t in program.bound.items() if value not in assigned}
         self.state = list(assigned.items())  # read anew at each call
-        self.updated = [t for t, _ in tracing.assigned.values()]  # and those that get new data
+        self.updated = [*tracing.assigned]  # and those that get new data
         simplify(program)
         kinds = (f"{identifier(v.name)}: {v.dtype}{list(v.shape)}" for v in program.inputs)
         title = f"{_name(function)}({', '.join(kinds)})"

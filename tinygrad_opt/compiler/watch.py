@@ -18,7 +18,7 @@ import numpy as np
 from tinygrad_opt import graph, rng
 from tinygrad_opt.compiler.guards import HOOKS, attributes, bits_of, changes, draws_in_python, same_items
 from tinygrad_opt.errors import CompileError
-from tinygrad_opt.graph import Node, backpropagate
+from tinygrad_opt.graph import Node
 from tinygrad_opt.nn.module import Module
 from tinygrad_opt.tensor import Tensor
 
@@ -36,10 +36,10 @@ class Watch:
         self.thread = threading.get_ident()
         self.containers = [(container, container.copy()) for container in containers]
         self.start = 0  # the number of a node: those of Tensors that the function is given, or finds, are lower
-        self.captured: dict[int, tuple[Tensor, Any]] = {}  # by id: the Tensors that were there, and what stands in
-        self.made: dict[int, Tensor] = {}  # Tensors made in this run
-        self.given: set[int] = set()  # those of them that stand for arguments
-        self.assigned: dict[int, tuple[Tensor, Any]] = {}  # Tensors whose data was assigned, with what they held
+        self.captured: dict[Tensor, Any] = {}  # the Tensors that were there, and what stands in for each
+        self.made: set[Tensor] = set()  # Tensors made in this run
+        self.given: set[Tensor] = set()  # those of them that stand for arguments
+        self.assigned: dict[Tensor, Any] = {}  # Tensors whose data was assigned, with what they held
         self.modules: dict[int, tuple[Module, dict[str, Any]]] = {}  # by id, with their attributes before the run
         self.born: dict[int, Module] = {}  # those that are made in this run, if they do not come with all they have
         self.side_effects: list[str] = []  # what the function did to modules, lists and dicts
@@ -59,10 +59,6 @@ class Watch:
         """What the function is given in the place of the array that a Tensor holds."""
         raise NotImplementedError
 
-    def walk_back(self, roots: Iterable[tuple[Node, Any]], **options: Any) -> dict[Node, Any]:
-        """A derivative that the function takes."""
-        raise NotImplementedError
-
     def leaks(self, container: Any) -> bool:
         """Whether something of this run is in a list or a dict."""
         raise NotImplementedError
@@ -72,23 +68,20 @@ class Watch:
         """Watch what this thread does to Tensors and modules; afterwards everything is as it was."""
         with _one_at_a_time:
             running.append(self)
-            Tensor._data = property(_read_data, _write_data)  # type: ignore[misc]
-            Tensor.backward = _walk_back  # type: ignore[method-assign, assignment]
-            Node.grad = property(_read_gradient, _write_gradient)  # type: ignore[misc]
-            graph.backpropagate = _differentiate
-            Module.__getattribute__ = _read_attribute  # type: ignore[method-assign, assignment]
+            before = [(owner, name, vars(owner).get(name)) for owner, name, _ in REPLACED]
+            for owner, name, watched in REPLACED:
+                setattr(owner, name, watched)
             try:
                 yield
             finally:
-                Tensor._data, Tensor.backward, Node.grad = _data, _backward, _grad  # type: ignore[misc, method-assign]
-                del Module.__getattribute__
-                graph.backpropagate = backpropagate
+                for owner, name, original in before:
+                    setattr(owner, name, original) if original is not None else delattr(owner, name)
                 running.pop()
                 self._undo()
 
     def _undo(self) -> None:
         """Put back attributes, the data that the function assigned to Tensors, and the generators it drew from."""
-        for tensor, array in self.assigned.values():
+        for tensor, array in self.assigned.items():
             _data.__set__(tensor, array)
         alone = threading.active_count() == 1
         for bits, (start, _) in self.random.items():
@@ -119,55 +112,65 @@ class Watch:
                 "return the value with the result"
             )
 
-    # Tensors and modules ----------------------------------------------------------------------------------------------
+    # Tensors and modules: ``original`` is what would be called if nobody watched --------------------------------------
 
-    def read(self, tensor: Tensor, array: Any) -> Any:
+    def read(self, original: Any, tensor: Tensor) -> Any:
         """What a Tensor holds, for the function: a Tracer that stands for it, if it was there before."""
-        key = id(tensor)
-        if key in self.made or not isinstance(array, np.ndarray):
+        array = original(tensor)
+        if tensor in self.made or not isinstance(array, np.ndarray):
             return array
-        if key not in self.captured:
+        if tensor not in self.captured:
             node = tensor._node
             if node is not None and node.op is not None:
                 raise CompileError(
                     f"the function uses a Tensor of shape {array.shape} that was computed outside, by {node.op.name}, "
                     f"and will be another one at the next call: pass it as an argument\n{graph.users_line()}"
                 )
-            self.captured[key] = tensor, self.stand_in(tensor, array)
-        return self.captured[key][1]
+            self.captured[tensor] = self.stand_in(tensor, array)
+        return self.captured[tensor]
 
-    def write(self, tensor: Tensor, old: Any, new: Any) -> None:
+    def write(self, original: Any, tensor: Tensor, new: Any) -> None:
         """The function makes a Tensor, or assigns to the ``data`` of one."""
-        key = id(tensor)
-        if old is None:
-            self.made[key] = tensor
-        elif key in self.given or key not in self.made:
-            self.assigned.setdefault(key, (tensor, old))
-            constant = isinstance(new, np.ndarray)
-            if key in self.given or tensor._node is not None or constant or new.shape != old.shape:
-                raise CompileError(
-                    f"the function assigns to the data of {tensor._name or 'a Tensor'}, of shape {old.shape}: a "
-                    "compiled function may do so when that is no argument, no gradient is wanted of it, and the new "
-                    f"array has that shape and is computed anew at each call\n{graph.users_line()}"
-                )
+        try:
+            old = held(tensor)
+        except AttributeError:
+            self.made.add(tensor)
+        else:
+            if tensor in self.given or tensor not in self.made:
+                self._assign(tensor, old, new)
+        original(tensor, new)
 
-    def use_gradient(self, node: Node | None = None) -> None:
-        """The function reads the gradient of a node, or assigns to it, or forgets it; or it walks back itself."""
-        if node is None or node.index < self.start:
+    def _assign(self, tensor: Tensor, old: Any, new: Any) -> None:
+        """The function assigns to the data of a Tensor that was there before."""
+        self.assigned.setdefault(tensor, old)
+        constant = isinstance(new, np.ndarray)
+        if tensor in self.given or tensor._node is not None or constant or new.shape != old.shape:
+            raise CompileError(
+                f"the function assigns to the data of {tensor._name or 'a Tensor'}, of shape {old.shape}: a "
+                "compiled function may do so when that is no argument, no gradient is wanted of it, and the new "
+                f"array has that shape and is computed anew at each call\n{graph.users_line()}"
+            )
+
+    def use_gradient(self, original: Any, owner: Any, *args: Any, **options: Any) -> Any:
+        """The function reads the gradient of a node, or assigns to it; or it walks back from a Tensor itself."""
+        if isinstance(owner, Tensor) or owner.index < self.start:
             raise CompileError(
                 "the function reads or changes gradients: compile what computes the loss, and call backward() on its "
                 "result: step = tg.compile(loss_fn); loss = step(x, y); loss.backward(). For derivatives inside a "
                 f"function there is tg.grad\n{graph.users_line()}"
             )
+        return original(owner, *args, **options)
 
-    def read_attribute(self, module: Module, name: str, value: Any) -> None:
+    def read_attribute(self, original: Any, module: Module, name: str) -> Any:
         """The function reads an attribute of a module."""
+        value = original(module, name)
         self.look_at(module)
         kind = type(module)
         if not hasattr(Module, name) and getattr(kind, name, self) is value:
             self.class_attributes[kind, name] = value
         if name == "_hooks" and value is not None and (value.before or value.after):
             raise HookedError
+        return value
 
     def look_at(self, module: Module) -> None:
         """The function looks at a module, an outer one before those in it: its parameters get their names."""
@@ -215,11 +218,8 @@ class Watch:
 
 # What takes the place of attributes while a run is watched -----------------------------------------------------------
 
-_data: Any = Tensor.__dict__["_data"]
-_backward = Tensor.backward
-_grad: Any = Node.__dict__["grad"]
 _one_at_a_time = threading.RLock()
-running: list[Watch] = []  # the run that is going on
+running: list[Any] = []  # the Watch of the run that is going on
 
 
 def is_tracing() -> bool:
@@ -227,50 +227,23 @@ def is_tracing() -> bool:
     return any(watch.thread == threading.get_ident() for watch in running[-1:])  # another thread may just end
 
 
-def _read_data(tensor: Tensor) -> Any:
-    array = held(tensor)
-    return running[-1].read(tensor, array) if is_tracing() else array
+def _watched(original: Any, method: str) -> Any:
+    """What calls ``method`` of the Watch, which may call the original, in a thread that is tracing."""
+
+    def call(*args: Any, **options: Any) -> Any:
+        return getattr(running[-1], method)(original, *args, **options) if is_tracing() else original(*args, **options)
+
+    return call
 
 
-def _write_data(tensor: Tensor, new: Any) -> None:
-    if is_tracing():
-        try:
-            old = held(tensor)
-        except AttributeError:
-            old = None
-        running[-1].write(tensor, old, new)
-    _data.__set__(tensor, new)
+_data: Any = Tensor.__dict__["_data"]
+_grad: Any = Node.__dict__["grad"]
+held = _data.__get__  # what a Tensor holds, whoever watches
 
-
-def _walk_back(tensor: Tensor, *args: Any, **options: Any) -> None:
-    if is_tracing():
-        running[-1].use_gradient()
-    _backward(tensor, *args, **options)
-
-
-def _differentiate(roots: Iterable[tuple[Node, Any]], **options: Any) -> dict[Node, Any]:
-    return (running[-1].walk_back if is_tracing() else backpropagate)(roots, **options)
-
-
-def _read_gradient(node: Node) -> Any:
-    if is_tracing():
-        running[-1].use_gradient(node)
-    return _grad.__get__(node)
-
-
-def _write_gradient(node: Node, gradient: Any) -> None:
-    if is_tracing() and hasattr(node, "index"):  # not when it is being made
-        running[-1].use_gradient(node)
-    _grad.__set__(node, gradient)
-
-
-def _read_attribute(module: Module, name: str) -> Any:
-    value = object.__getattribute__(module, name)
-    if is_tracing():
-        running[-1].read_attribute(module, name, value)
-    return value
-
-
-def held(tensor: Tensor) -> Any:
-    """What a Tensor holds, whoever watches."""
-    return _data.__get__(tensor)
+REPLACED: list[tuple[Any, str, Any]] = [
+    (Tensor, "_data", property(_watched(_data.__get__, "read"), _watched(_data.__set__, "write"))),
+    (Tensor, "backward", _watched(Tensor.backward, "use_gradient")),
+    (Node, "grad", property(_watched(_grad.__get__, "use_gradient"), _watched(_grad.__set__, "use_gradient"))),
+    (graph, "backpropagate", _watched(graph.backpropagate, "walk_back")),
+    (Module, "__getattribute__", _watched(object.__getattribute__, "read_attribute")),
+]
