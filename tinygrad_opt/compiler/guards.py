@@ -7,13 +7,13 @@ noted when a function is traced, and compared when it is called again.
 from __future__ import annotations
 
 import functools
-import sys
 import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
+from tinygrad_opt import rng
 from tinygrad_opt.compiler.program import fields, is_record
 from tinygrad_opt.errors import CompileError
 from tinygrad_opt.nn.module import Module
@@ -22,21 +22,14 @@ from tinygrad_opt.tensor import Tensor
 SIMPLE = (int, float, bool, str, type(None), np.generic)  # what never changes
 LIBRARIES = ("tinygrad_opt", "numpy")  # whose functions have no variables that matter
 ARRAYS = (np.ndarray, np.memmap)  # others, such as masked arrays, are more than arrays
-HOOKS = "forward hooks"  # among the attributes of a module
 
+_NOTHING = object()  # where there is no item
 Variable = tuple[str, Callable[[], Any], Any]  # name, how to read it, what it is bound to
 
 
 def same(now: Any, then: Any) -> bool:
     """Whether a variable or an attribute is what it was: the same object, or an equal number or string."""
     return now is then or (type(now) is type(then) and isinstance(now, SIMPLE) and repr(now) == repr(then))
-
-
-def same_items(now: Any, then: Any) -> bool:
-    """Whether a list, or a dict, has the items that it had."""
-    if isinstance(now, dict):
-        return [*now] == [*then] and same_items([*now.values()], [*then.values()])
-    return len(now) == len(then) and all(new is old for new, old in zip(now, then, strict=True))
 
 
 def sort_argument(tree: Any, key: list[Any], arrays: list[Any], nodes: dict[int, Any]) -> None:
@@ -81,18 +74,33 @@ class _Itself:
     __hash__ = None  # type: ignore[assignment]
 
 
-# Modules -------------------------------------------------------------------------------------------------------------
+# Modules, lists and dicts ---------------------------------------------------------------------------------------------
 
 
-def attributes(module: Module) -> dict[str, Any]:
-    """The attributes of a module, and whether it has hooks."""
-    training, hooks, own = (object.__getattribute__(module, name) for name in ("training", "_hooks", "__dict__"))
-    return {"training": training, **own, HOOKS: hooks is not None and bool(hooks.before or hooks.after)}
+def contents(thing: Any) -> dict[Any, Any]:
+    """The items of a list or a dict; the attributes of a module, without a mode or hooks that say nothing."""
+    if not isinstance(thing, Module):
+        return dict(thing if isinstance(thing, dict) else enumerate(thing))
+    own = object.__getattribute__(thing, "__dict__")
+    hooks = own.get("_hooks")
+    idle = {"training": type(thing).training, "_hooks": None if hooks and (hooks.before or hooks.after) else hooks}
+    return {name: value for name, value in own.items() if idle.get(name, idle) is not value}
 
 
-def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """The names of the attributes that are not what they were."""
-    return [n for n in {**before, **now} if n not in before or n not in now or not same(now[n], before[n])]
+def changes(thing: Any, before: dict[Any, Any]) -> list[str]:
+    """The names of the contents that are not what they were."""
+    now, kind = contents(thing), type(thing).__name__
+    return [f"{kind}.{n}" for n in {**before, **now} if not same(now.get(n, _NOTHING), before.get(n, _NOTHING))]
+
+
+def put_back(thing: Any, before: dict[Any, Any]) -> None:
+    """Give it the contents that it had."""
+    if isinstance(thing, list):
+        thing[:] = before.values()
+    else:
+        items = object.__getattribute__(thing, "__dict__") if isinstance(thing, Module) else thing
+        items.clear()
+        items.update(before)
 
 
 # Variables -----------------------------------------------------------------------------------------------------------
@@ -158,24 +166,8 @@ def _is_ours(function: Any) -> bool:
     return (function.__module__ or "").partition(".")[0] in LIBRARIES
 
 
-def bits_of(thing: Any) -> Any:
-    """What a random generator of NumPy draws from; None for anything else."""
-    if isinstance(thing, np.random.Generator):
-        return thing.bit_generator
-    return getattr(thing, "_bit_generator", None) if isinstance(thing, np.random.RandomState) else None
-
-
-def draws_in_python(thing: Any) -> bool:
-    """Whether something is a generator of Python's own, a ``random.Random``."""
-    python = sys.modules.get("random")  # it takes a while to import
-    return python is not None and isinstance(thing, python.Random) and not isinstance(thing, python.SystemRandom)
-
-
-def met(things: list[Any]) -> tuple[list[Any], list[Module], list[Any]]:
-    """The random generators, modules, and lists and dicts that can be reached from a function and its arguments."""
-    generators: list[Any] = []
-    modules: list[Module] = []
-    containers: list[Any] = []
+def reachable(things: list[Any]) -> list[Any]:
+    """What can be reached from a function and its arguments, outer things first."""
     seen: dict[int, Any] = {}
     functions: set[Any] = set()
     waiting = things
@@ -184,21 +176,38 @@ def met(things: list[Any]) -> tuple[list[Any], list[Module], list[Any]]:
         if id(thing) in seen or isinstance(thing, (type, types.ModuleType, Tensor, np.ndarray)):
             continue
         seen[id(thing)] = thing
-        if bits_of(thing) is not None or draws_in_python(thing):
-            generators.append(thing)
-        elif isinstance(thing, Module):  # outer ones first
-            modules.append(thing)
         if isinstance(thing, (list, tuple, dict)):
             waiting += list(thing.values() if isinstance(thing, dict) else thing)[:1000]
-            containers += [thing] if type(thing) in (list, dict) else []
         elif isinstance(thing, functools.partial):
             waiting += [thing.func, thing.args, thing.keywords]
         elif isinstance(thing, types.MethodType):
             waiting += [thing.__self__, thing.__func__]
         elif isinstance(thing, types.FunctionType):
             waiting += [value for *_, value in variables(thing, functions)]
-        elif isinstance(thing, Module):
-            waiting += vars(thing).values()
-        elif hasattr(thing, "__dict__") and not _is_ours(type(thing)):
+        elif hasattr(thing, "__dict__") and (isinstance(thing, Module) or not _is_ours(type(thing))):
             waiting.append(vars(thing))
-    return generators, modules, containers
+    return [*seen.values()]
+
+
+# Random generators ----------------------------------------------------------------------------------------------------
+
+
+def source_of(thing: Any) -> Any:
+    """What a random generator draws from, which has a state; None for anything else."""
+    import random  # takes a while
+
+    if isinstance(thing, np.random.Generator):
+        return thing.bit_generator
+    if isinstance(thing, np.random.RandomState):
+        return thing._bit_generator
+    return thing if isinstance(thing, random.Random) and not isinstance(thing, random.SystemRandom) else None
+
+
+def state_of(source: Any) -> Any:
+    """Where it stands."""
+    return source.getstate() if hasattr(source, "getstate") else source.state
+
+
+def same_state(now: Any, then: Any) -> bool:
+    """Whether two states are equal: dicts of NumPy's, or tuples of Python's."""
+    return rng.equal_states(now, then) if isinstance(then, dict) else now == then

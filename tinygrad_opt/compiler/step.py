@@ -19,14 +19,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygrad_opt import graph, tensor
-from tinygrad_opt.compiler.guards import attributes, changes, met, methods, same, sort_argument, variables
+from tinygrad_opt.compiler.guards import changes, methods, reachable, same, sort_argument, variables
 from tinygrad_opt.compiler.passes import simplify
-from tinygrad_opt.compiler.program import Program, Value, replaced
+from tinygrad_opt.compiler.program import Program, replaced
 from tinygrad_opt.compiler.source import Writer, identifier, size
 from tinygrad_opt.compiler.trace import Tracing, trace
 from tinygrad_opt.compiler.watch import HookedError, is_tracing, running
 from tinygrad_opt.errors import CompileError, GraphError
 from tinygrad_opt.graph import Node, mode, record
+from tinygrad_opt.nn.module import Module
 from tinygrad_opt.rules.shaping import Bundle, unpack
 from tinygrad_opt.tensor import NO_OPTIONS, Tensor, _unwrap, _wrap, apply
 
@@ -209,7 +210,7 @@ class _Binding:
     __slots__ = ("arrays", "backward", "forward", "nodes", "parents", "reads", "tensors")
 
     def __init__(self, program: _Compiled) -> None:
-        self.tensors = [t for _, t in program.bound]
+        self.tensors = program.bound
         self.arrays, self.nodes = [t._data for t in self.tensors], [t._node for t in self.tensors]
         self.reads = tuple(array for array, read in zip(self.arrays, program.read, strict=True) if read)
         self.parents = [*[None] * OWN, *(None if isinstance(s, int) else s._node for s in program.sources)]
@@ -221,6 +222,11 @@ class _Binding:
         return all(t._data is array and t._node is node for t, array, node in held)
 
 
+def _kind(t: Tensor) -> tuple[Any, ...]:
+    """What the code relies on: whatever else is in a Tensor is read at each call."""
+    return t._data.shape, t._data.dtype, t._node is None
+
+
 class _Compiled:
     """A traced function: the program as code, and what has to be as it was for the code to be right."""
 
@@ -229,26 +235,29 @@ class _Compiled:
     def __init__(self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any], key: list[Any]) -> None:
         self.key = key
         self.date = graph.last_rebinding
-        self.bound: list[tuple[Value, Tensor]] = []
-        self.state: list[tuple[Value, Tensor]] = []
-        generators, modules, containers = met([function, args, kwargs])
+        self.kinds: list[tuple[Tensor, Any]] = []  # of the Tensors that are used
+        things = reachable([function, args, kwargs])
         seen: set[Any] = set()
-        named = (function, *(f for module in modules for f in methods(module)))
+        named = (function, *(f for thing in things if isinstance(thing, Module) for f in methods(thing)))
         self.outside = [v for f in named for v in variables(f, seen)]  # name, how to read it, what it was
-        tracing = Tracing(generators, modules, containers)
-        self.modules = tracing.modules
+        tracing = Tracing(things)
         try:
             result = trace(tracing, function, args, kwargs, _argument_names(function, args, kwargs))
         except HookedError:
             self.hooked = True
-            return
-        for (kind, name), value in tracing.class_attributes.items():
-            self.outside.append((f"{kind.__name__}.{name}", functools.partial(getattr, kind, name, None), value))
+        else:
+            self._write(function, tracing, result)
+        self.outside += tracing.class_attributes.values()
+        self.modules = [(thing, before) for thing, before in tracing.kept.values() if isinstance(thing, Module)]
+
+    def _write(self, function: Function, tracing: Tracing, result: Any) -> None:
+        """The code."""
         program, self.sources = tracing.program, tracing.sources
+        self.kinds = [(t, _kind(t)) for t in program.bound.values()]
         assigned = {value: t for value, t in program.bound.items() if t in tracing.assigned}
         program.inputs += assigned
         program.bound = {value: t for value, t in program.bound.items() if value not in assigned}
-        self.state = list(assigned.items())  # read anew at each call
+        self.state = [*assigned.values()]  # read anew at each call
         self.updated = [*tracing.assigned]  # and those that get new data
         simplify(program)
         kinds = (f"{identifier(v.name)}: {v.dtype}{list(v.shape)}" for v in program.inputs)
@@ -256,7 +265,7 @@ class _Compiled:
         writer = Writer(program, title)
         self.source, self.bind = writer.compile()
         self.report = _report(program, writer)
-        self.bound = list(program.bound.items())
+        self.bound = [*program.bound.values()]
         used = (x for call in program.calls if call.backward for x in call.operands)
         roots = set().union(*(writer.memory.roots[x] for x in used))
         self.read = [value in roots for value in program.bound]
@@ -265,19 +274,19 @@ class _Compiled:
 
     def _note_results(self, tracing: Tracing, result: Any) -> None:
         """How the outputs are given back: as arrays, Tensors, and Tensors with a gradient, nested as they were."""
-        self.kinds: list[str] = []
+        self.outputs: list[str] = []
 
         def note(leaf: Any) -> Any:
             if not tracing.makes(leaf):
                 return leaf
             kind = "array" if not isinstance(leaf, Tensor) else "constant" if leaf._node is None else "differentiable"
-            self.kinds.append(kind)
-            return _Place(len(self.kinds) - 1)
+            self.outputs.append(kind)
+            return _Place(len(self.outputs) - 1)
 
         self.template = replaced(result, note)
-        differentiable = self.kinds.count("differentiable") if self.sources else 0
+        differentiable = self.outputs.count("differentiable") if self.sources else 0
         self.is_single = isinstance(self.template, _Place)
-        self.first = self.kinds.index("differentiable") if differentiable else 0
+        self.first = self.outputs.index("differentiable") if differentiable else 0
         self.operation = _Operation(self.sources, differentiable)
         losses = [seed for seed in tracing.program.seeds if seed.shape == ()]
         self.is_loss = len(losses) == differentiable == 1 and not self.operation.takes_inputs
@@ -286,13 +295,9 @@ class _Compiled:
     def changed(self) -> list[str]:
         """What is not as it was, and cannot be taken up."""
         names = [name for name, read, value in self.outside if not same(read(), value)]
-        for module, then in self.modules.values():
-            names += [f"{type(module).__name__}.{name}" for name in changes(then, attributes(module))]
-        nodes = [*(self.binding.nodes if self.bound else ()), *(None for _ in self.state)]
-        for (value, t), node in zip(self.bound + self.state, nodes, strict=True):
-            if t._data.shape != value.shape or t._data.dtype != value.dtype or (t._node is None) is not (node is None):
-                names.append(f"{value.name} (shape, dtype or requires_grad)")
-        return names
+        names += [name for module, before in self.modules for name in changes(module, before)]
+        changed = [t for t, kind in self.kinds if _kind(t) != kind]
+        return names + [f"{t._name or 'a Tensor'} (shape, dtype or requires_grad)" for t in changed]
 
     def fits(self) -> bool:
         """Whether the code is right just now; arrays in the place of others are taken up."""
@@ -311,11 +316,11 @@ class _Compiled:
     def run(self, arrays: list[Any], nodes: dict[int, Any]) -> Any:
         """One call."""
         binding, operation = self.binding, self.operation
-        for _, t in self.state:
+        for t in self.state:
             arrays.append(t._data)
         outputs, saved = binding.forward(*arrays)
         if self.updated:
-            for t, new in zip(self.updated, outputs[len(self.kinds) :], strict=True):
+            for t, new in zip(self.updated, outputs[len(self.outputs) :], strict=True):
                 t._data = np.asarray(new)
             self.date = graph.note_rebinding(self.date)
         if not operation.outputs:
@@ -331,7 +336,7 @@ class _Compiled:
             result._name = None
             result._node = record(operation, values, NO_OPTIONS, out, parents)  # type: ignore[arg-type]
             return result if self.is_single else self._nested(outputs, [result])
-        pairs = zip(self.kinds, outputs, strict=False)
+        pairs = zip(self.outputs, outputs, strict=False)
         bundle = Bundle(np.asarray(array) for kind, array in pairs if kind == "differentiable")
         whole = record(operation, values, NO_OPTIONS, bundle, parents)  # type: ignore[arg-type]
         parts = [apply(unpack, (_wrap(bundle, whole), i)) for i in range(len(bundle))]
@@ -342,7 +347,7 @@ class _Compiled:
         """The outputs, nested as they were; ``parts`` are those with a gradient."""
         order = iter(parts)
         given: list[Any] = []
-        for kind, array in zip(self.kinds, outputs, strict=False):
+        for kind, array in zip(self.outputs, outputs, strict=False):
             if kind == "differentiable" and parts:
                 given.append(next(order))
             else:

@@ -25,7 +25,6 @@ from tinygrad_opt.compiler.program import Call, Function, Program, Value, replac
 from tinygrad_opt.compiler.watch import Watch, held, is_tracing, running
 from tinygrad_opt.errors import CompileError
 from tinygrad_opt.graph import Node, backpropagate
-from tinygrad_opt.nn.module import Module
 from tinygrad_opt.rules import elementwise, shaping
 from tinygrad_opt.rules.registry import name_of
 from tinygrad_opt.tensor import Tensor, _wrap
@@ -193,13 +192,11 @@ def _called_in_rules() -> bool:
 class Tracing(Watch):
     """One run of a function on Tracers: the calls that it has made so far."""
 
-    def __init__(
-        self, generators: Iterable[Any] = (), modules: Iterable[Module] = (), containers: Iterable[Any] = ()
-    ) -> None:
+    def __init__(self, things: Iterable[Any] = ()) -> None:
         self.program = Program()
         self.backward = False
         self.sources: list[Any] = []  # what each of the gradients belongs to: the number of an input, or a Tensor
-        super().__init__(generators, modules, containers)
+        super().__init__(things)
 
     def stand_in(self, tensor: Tensor, array: Any) -> Tracer:
         """A Tracer for what a Tensor holds, which is read at every call."""

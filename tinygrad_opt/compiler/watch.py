@@ -8,15 +8,15 @@ program can do again is refused; what the run has changed is put back.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import threading
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from tinygrad_opt import graph, rng
-from tinygrad_opt.compiler.guards import HOOKS, attributes, bits_of, changes, draws_in_python, same_items
+from tinygrad_opt.compiler.guards import Variable, changes, contents, put_back, same_state, source_of, state_of
 from tinygrad_opt.errors import CompileError
 from tinygrad_opt.graph import Node
 from tinygrad_opt.nn.module import Module
@@ -28,32 +28,28 @@ class HookedError(Exception):
 
 
 class Watch:
-    """What a run has met so far. It may draw from ``generators``, use ``modules``, and look into ``containers``."""
+    """What a run has met so far. It may use ``things``: draw from generators, and change modules, lists and dicts."""
 
-    def __init__(
-        self, generators: Iterable[Any] = (), modules: Iterable[Module] = (), containers: Iterable[Any] = ()
-    ) -> None:
+    def __init__(self, things: Iterable[Any] = ()) -> None:
+        import random  # takes a while
+
         self.thread = threading.get_ident()
-        self.containers = [(container, container.copy()) for container in containers]
         self.start = 0  # the number of a node: those of Tensors that the function is given, or finds, are lower
         self.captured: dict[Tensor, Any] = {}  # the Tensors that were there, and what stands in for each
         self.made: set[Tensor] = set()  # Tensors made in this run
         self.given: set[Tensor] = set()  # those of them that stand for arguments
         self.assigned: dict[Tensor, Any] = {}  # Tensors whose data was assigned, with what they held
-        self.modules: dict[int, tuple[Module, dict[str, Any]]] = {}  # by id, with their attributes before the run
-        self.born: dict[int, Module] = {}  # those that are made in this run, if they do not come with all they have
-        self.side_effects: list[str] = []  # what the function did to modules, lists and dicts
+        self.kept: dict[int, tuple[Any, dict[Any, Any]]] = {}  # by id: modules, lists and dicts, and what was in them
+        self.born: dict[int, Module] = {}  # by id: modules made in this run, if they do not come with all they have
+        self.side_effects: list[str] = []  # what the function has changed in them
         self.refused: CompileError | None = None  # the function may have caught it
-        self.class_attributes: dict[tuple[type, str], Any] = {}  # those that it read, with what they were
+        self.class_attributes: dict[tuple[type, str], Variable] = {}  # those that it read
         legacy = np.random.get_bit_generator()  # type: ignore[attr-defined]
-        self.shared = {legacy, rng.generator_or_default(None).bit_generator}
-        self.random = {bits: (bits.state, bits.state) for bits in self.shared}  # state before, and as expected now
-        self.drawn: set[Any] = set()  # those that recorded calls drew from
-        python: Any = importlib.import_module("random")  # it takes a while to import
-        self.pythons = {python: python.getstate()}  # Python's own generators
-        self.note_generators(generators)
-        for module in modules:
-            self.look_at(module)
+        self.shared = {legacy, rng.generator_or_default(None).bit_generator, random}  # other threads may draw from them
+        self.random = {source: state_of(source) for source in self.shared}  # generators, and their states before
+        self.expected = dict(self.random)  # their states after what recorded calls drew
+        for thing in things:
+            self.look_at(thing)
 
     def stand_in(self, tensor: Tensor, array: Any) -> Any:
         """What the function is given in the place of the array that a Tensor holds."""
@@ -80,35 +76,23 @@ class Watch:
                 self._undo()
 
     def _undo(self) -> None:
-        """Put back attributes, the data that the function assigned to Tensors, and the generators it drew from."""
+        """Put back the data that the function assigned to Tensors, the generators it drew from, and what it keeps."""
         for tensor, array in self.assigned.items():
             _data.__set__(tensor, array)
-        alone = threading.active_count() == 1
-        for bits, (start, _) in self.random.items():
-            if alone or bits in self.drawn or bits not in self.shared:
-                bits.state = start
-        if alone:
-            for source, state in self.pythons.items():
-                source.setstate(state)
-        for module, before in self.modules.values():
-            names = changes(before, attributes(module))
-            if names:
-                own = object.__getattribute__(module, "__dict__")
-                own.clear()
-                inherited = type(module).training
-                own.update({n: v for n, v in before.items() if n != HOOKS and (n != "training" or v is not inherited)})
-                self.side_effects += [f"sets {type(module).__name__}.{name}" for name in names]
-        for container, before in self.containers:
-            if not same_items(container, before) and self.leaks(container):
-                self.side_effects.append(f"changes a {type(container).__name__}")
-                container.clear()
-                container.extend(before) if isinstance(container, list) else container.update(before)
+        for source, state in self.random.items():
+            if self._is_ours(source) or self.expected[source] is not state:
+                source.setstate(state) if hasattr(source, "setstate") else setattr(source, "state", state)
+        for thing, before in self.kept.values():
+            names = changes(thing, before)
+            if names and (isinstance(thing, Module) or self.leaks(thing)):
+                self.side_effects += names
+                put_back(thing, before)
 
     def check_side_effects(self) -> None:
         """Raise where the function set attributes, or changed lists and dicts; they are as they were before, then."""
         if self.side_effects:
             raise CompileError(
-                f"the function {self.side_effects[0]}, which it would not do again at the next call: "
+                f"the function sets {self.side_effects[0]}, which it would not do again at the next call: "
                 "return the value with the result"
             )
 
@@ -167,32 +151,36 @@ class Watch:
         self.look_at(module)
         kind = type(module)
         if not hasattr(Module, name) and getattr(kind, name, self) is value:
-            self.class_attributes[kind, name] = value
+            self.class_attributes[kind, name] = (f"{kind.__name__}.{name}", partial(getattr, kind, name, None), value)
         if name == "_hooks" and value is not None and (value.before or value.after):
             raise HookedError
         return value
 
-    def look_at(self, module: Module) -> None:
-        """The function looks at a module, an outer one before those in it: its parameters get their names."""
-        if id(module) not in self.modules and id(module) not in self.born:
-            if self in running and not object.__getattribute__(module, "__dict__"):  # its constructor has just begun
-                self.born[id(module)] = module
+    def look_at(self, thing: Any) -> None:
+        """The function may use this, such as a module, an outer one before those in it: its parameters get names."""
+        if id(thing) in self.kept or id(thing) in self.born:
+            return
+        if isinstance(thing, Module):
+            own = object.__getattribute__(thing, "__dict__")
+            if self in running and not own:  # its constructor has just begun
+                self.born[id(thing)] = thing
                 return
-            self.modules[id(module)] = module, attributes(module)
-            self.note_generators(self.modules[id(module)][1].values())
+            self.kept[id(thing)] = thing, contents(thing)
+            self.note_generators(own.values())
             with contextlib.suppress(TypeError):
-                list(module.named_parameters())
+                list(thing.named_parameters())
+        elif type(thing) in (list, dict):
+            self.kept[id(thing)] = thing, contents(thing)
+        else:
+            self.note_generators([thing])
 
     # Random numbers ---------------------------------------------------------------------------------------------------
 
     def note_generators(self, values: Iterable[Any]) -> None:
         """Keep an eye on those among ``values``."""
-        for value in values:
-            bits = bits_of(value)
-            if bits is not None:
-                self.random.setdefault(bits, (bits.state, bits.state))
-            elif draws_in_python(value):
-                self.pythons[value] = value.getstate()
+        for source in filter(None, map(source_of, values)):
+            if source not in self.random:
+                self.random[source] = self.expected[source] = state_of(source)
 
     @contextlib.contextmanager
     def drawing(self, args: Iterable[Any]) -> Iterator[None]:
@@ -200,20 +188,23 @@ class Watch:
         self.note_generators(args)
         self.check_draws()
         yield
-        changed = {bits for bits, (_, state) in self.random.items() if not rng.equal_states(bits.state, state)}
-        self.drawn |= changed
-        self.random.update((bits, (self.random[bits][0], bits.state)) for bits in changed)
+        self.expected.update({source: state_of(source) for source in self._drawn()})
 
     def check_draws(self) -> None:
         """Raise where random numbers were drawn that the program would not draw again."""
-        alone = threading.active_count() == 1  # other threads draw from the generators that all share
-        named = {bits: state for bits, state in self.random.items() if alone or bits not in self.shared}
-        strange = not all(rng.equal_states(bits.state, expected) for bits, (_, expected) in named.items())
-        if strange or (alone and any(source.getstate() != state for source, state in self.pythons.items())):
+        if any(map(self._is_ours, self._drawn())):
             raise CompileError(
                 "the function draws random numbers with NumPy or Python, which would be the same for all calls: draw "
                 "them outside and pass them as an argument"
             )
+
+    def _drawn(self) -> list[Any]:
+        """The generators that are not where they are expected."""
+        return [source for source, state in self.expected.items() if not same_state(state_of(source), state)]
+
+    def _is_ours(self, source: Any) -> bool:
+        """Whether no other thread can have drawn from a generator."""
+        return source not in self.shared or threading.active_count() == 1
 
 
 # What takes the place of attributes while a run is watched -----------------------------------------------------------
