@@ -45,13 +45,11 @@ def sort_argument(tree: Any, key: list[Any], arrays: list[Any], nodes: dict[int,
         key += type(tree), len(tree)
         for item in tree:
             sort_argument(item, key, arrays, nodes)
-    elif isinstance(tree, dict):
-        key += type(tree), *tree
-        for item in tree.values():
+    elif isinstance(tree, dict) or is_record(tree):
+        items = tree if isinstance(tree, dict) else fields(tree)
+        key += type(tree), tuple(items)
+        for item in items.values():
             sort_argument(item, key, arrays, nodes)
-    elif is_record(tree):
-        key.append(type(tree))
-        sort_argument(fields(tree), key, arrays, nodes)
     elif isinstance(tree, (set, frozenset)):
         key += type(tree), frozenset(tree)
     elif isinstance(tree, (*SIMPLE, type, np.dtype)):
@@ -59,19 +57,7 @@ def sort_argument(tree: Any, key: list[Any], arrays: list[Any], nodes: dict[int,
     elif hasattr(tree, "__array__"):
         raise CompileError(f"a compiled function takes arrays and Tensors; got a {type(tree).__name__}: np.asarray(x)")
     else:
-        key += type(tree), _Itself(tree)  # such as a module
-
-
-class _Itself:
-    """An object that is equal to nothing but itself."""
-
-    def __init__(self, thing: Any) -> None:
-        self.thing = thing
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Itself) and other.thing is self.thing
-
-    __hash__ = None  # type: ignore[assignment]
+        key += type(tree), id(tree)  # such as a module
 
 
 # Modules, lists and dicts ---------------------------------------------------------------------------------------------
@@ -110,11 +96,11 @@ def variables(function: Any, seen: set[Any]) -> Iterator[Variable]:
     """The variables that a function names, or a function that it names, and the defaults of its arguments."""
     while isinstance(function, (functools.partial, types.MethodType)):
         function = function.func if isinstance(function, functools.partial) else function.__func__
-    own = getattr(function, "__dict__", None)
-    if isinstance(own, dict) and "__wrapped__" in own:
-        yield from variables(own["__wrapped__"], seen)
-    code = getattr(function, "__code__", None)
-    if not isinstance(code, types.CodeType) or id(function) in seen or _is_ours(function):
+    wrapped = vars(function).get("__wrapped__") if hasattr(function, "__dict__") else None
+    if wrapped is not None:
+        yield from variables(wrapped, seen)
+    code = _code(function)
+    if code is None or id(function) in seen:
         return
     seen.add(id(function))
     known = function.__globals__
@@ -123,12 +109,18 @@ def variables(function: Any, seen: set[Any]) -> Iterator[Variable]:
         readers[name] = functools.partial(_content, cell)
     for name in ("__defaults__", "__kwdefaults__"):
         if getattr(function, name):
-            yield f"{name} of {function.__name__}", functools.partial(getattr, function, name), getattr(function, name)
+            readers[f"{name} of {function.__name__}"] = functools.partial(getattr, function, name)
     for name, read in readers.items():
         value = read()
         if not isinstance(value, (types.ModuleType, type, types.BuiltinFunctionType)):
             yield name, read, value
             yield from variables(value, seen)
+
+
+def _code(function: Any) -> types.CodeType | None:
+    """The code of a function, if it is one of the user's."""
+    code = getattr(function, "__code__", None)
+    return code if isinstance(code, types.CodeType) and not _is_ours(function) else None
 
 
 def _content(cell: types.CellType) -> Any:
@@ -148,18 +140,15 @@ def _names(code: types.CodeType) -> Iterator[str]:
 
 def methods(module: Module) -> Iterator[Any]:
     """The ``forward`` of a module, and the methods, properties and functions of its own that these name."""
-    names, seen = ["forward"], set()
+    names = ["forward"]
     places = [object.__getattribute__(module, "__dict__"), *map(vars, type(module).__mro__)]
-    while names:
-        name = names.pop()
-        if name not in seen:
-            seen.add(name)
-            for thing in (place[name] for place in places if name in place):
-                function = getattr(thing, "fget", None) or getattr(thing, "__func__", thing)
-                code = getattr(function, "__code__", None)
-                if isinstance(code, types.CodeType) and not _is_ours(function):
-                    names += _names(code)
-                    yield function
+    for name in names:  # they become more
+        for thing in (place[name] for place in places if name in place):
+            function = getattr(thing, "fget", None) or getattr(thing, "__func__", thing)
+            code = _code(function)
+            if code is not None:
+                names += [n for n in dict.fromkeys(_names(code)) if n not in names]
+                yield function
 
 
 def _is_ours(function: Any) -> bool:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import sys
 import threading
 import types
 import warnings
 import weakref
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -36,6 +38,7 @@ Function = Callable[..., Any]
 MOST_PROGRAMS = 8  # that a compiled function keeps; the one that was not used for longest goes first
 MOST_COMPILATIONS = 32  # before we say that this is slow
 MOST_SURPRISES = 8  # how often a variable may change before we say that this is slow
+OTHER_ARGUMENTS = "for arguments of other shapes, or numbers, strings and objects of other values"
 OWN = 4  # values of the node of a run that belong to no leaf
 _ndarray = np.ndarray
 
@@ -85,15 +88,14 @@ class Report(NamedTuple):
     bytes: int  # and their size
 
     def __str__(self) -> str:
-        before, lines = self.passes["traced"], [self.title, f"  {self.passes['traced']:5} calls traced"]
-        for name, left in list(self.passes.items())[1:]:
+        lines = [self.title, f"  {self.passes['traced']:5} calls traced"]
+        for (_, before), (name, left) in itertools.pairwise(self.passes.items()):
             lines.append(f"  {left - before:5} {name}")
-            before = left
-        lines.append(f"  {-self.views:5} views, made once")
-        lines.append(
-            f"= {self.forward + self.backward:5} calls a step: {self.forward} forward, {self.backward} backward"
-        )
-        lines.append(f"  {self.bytes:,} bytes in {self.buffers} arrays that are made in a step")
+        lines += [
+            f"  {-self.views:5} views, made once",
+            f"= {self.forward + self.backward:5} calls a step: {self.forward} forward, {self.backward} backward",
+            f"  {self.bytes:,} bytes in {self.buffers} arrays that are made in a step",
+        ]
         return "\n".join(lines)
 
 
@@ -105,8 +107,7 @@ class CompiledFunction:
         self.function = function
         self._programs: list[_Compiled] = []  # the last one used first
         self._lock = threading.RLock()
-        self._surprises: dict[str, int] = {}
-        self._compilations = 0
+        self._reasons: Counter[str] = Counter()  # how often each was one to compile
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What the function returns, computed by the code that fits the arguments."""
@@ -169,21 +170,15 @@ class CompiledFunction:
             for other in self._programs:  # another thread may have been first
                 if other.key == key and other.fits():
                     return other
-            self._compilations += 1
-            if self._compilations == MOST_COMPILATIONS:
-                warnings.warn(
-                    f"{_name(self.function)} was compiled {MOST_COMPILATIONS} times, for arguments of other shapes, or "
-                    "numbers, strings and objects of other values, which is slow: pass numbers that change as arrays, "
-                    "np.array(beta)",
-                    stacklevel=3,
-                )
             changed = {name for other in self._programs if other.key == key for name in other.changed()}
-            for name in changed:
-                self._surprises[name] = self._surprises.get(name, 0) + 1
-                if self._surprises[name] == MOST_SURPRISES:
+            reasons = [(OTHER_ARGUMENTS, MOST_COMPILATIONS)]
+            reasons += [(f"because {name} changed", MOST_SURPRISES) for name in changed]
+            for reason, most in reasons:
+                self._reasons[reason] += 1
+                if self._reasons[reason] == most:
                     warnings.warn(
-                        f"{_name(self.function)} was compiled {MOST_SURPRISES} times because {name} changed, which is "
-                        "slow: pass it as an argument, as an array or a Tensor",
+                        f"{_name(self.function)} was compiled {most} times {reason}, which is slow: pass what changes "
+                        "as an argument, and that as an array or a Tensor, such as np.array(beta)",
                         stacklevel=3,
                     )
             compiled = _Compiled(self.function, args, kwargs, key)
@@ -234,6 +229,8 @@ class _Compiled:
 
     def __init__(self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any], key: list[Any]) -> None:
         self.key = key
+        # The key has the ids of objects, such as modules, which have to live as long; arrays need not.
+        self.alive = replaced((args, kwargs), lambda leaf: None if isinstance(leaf, (np.ndarray, Tensor)) else leaf)
         self.date = graph.last_rebinding
         self.kinds: list[tuple[Tensor, Any]] = []  # of the Tensors that are used
         things = reachable([function, args, kwargs])
@@ -274,23 +271,24 @@ class _Compiled:
 
     def _note_results(self, tracing: Tracing, result: Any) -> None:
         """How the outputs are given back: as arrays, Tensors, and Tensors with a gradient, nested as they were."""
-        self.outputs: list[str] = []
+        places: list[_Place] = []
+        self.differentiable: list[int] = []  # the numbers of those that have gradients
 
-        def note(leaf: Any) -> Any:
+        def place(leaf: Any) -> Any:
             if not tracing.makes(leaf):
                 return leaf
-            kind = "array" if not isinstance(leaf, Tensor) else "constant" if leaf._node is None else "differentiable"
-            self.outputs.append(kind)
-            return _Place(len(self.outputs) - 1)
+            is_tensor = isinstance(leaf, Tensor)
+            if is_tensor and leaf._node is not None and self.sources:
+                self.differentiable.append(len(places))
+            places.append(_Place(len(places), is_tensor))
+            return places[-1]
 
-        self.template = replaced(result, note)
-        differentiable = self.outputs.count("differentiable") if self.sources else 0
+        self.template = replaced(result, place)
         self.is_single = isinstance(self.template, _Place)
-        self.first = self.outputs.index("differentiable") if differentiable else 0
-        self.operation = _Operation(self.sources, differentiable)
-        losses = [seed for seed in tracing.program.seeds if seed.shape == ()]
-        self.is_loss = len(losses) == differentiable == 1 and not self.operation.takes_inputs
-        self.operation.one = losses[0].dtype.type(1) if self.is_loss else None
+        self.operation = _Operation(self.sources, len(self.differentiable))
+        seed = tracing.program.seeds[0] if len(self.differentiable) == 1 else None
+        self.is_loss = seed is not None and seed.shape == () and not self.operation.takes_inputs
+        self.operation.one = seed.dtype.type(1) if seed is not None else None
 
     def changed(self) -> list[str]:
         """What is not as it was, and cannot be taken up."""
@@ -320,46 +318,47 @@ class _Compiled:
             arrays.append(t._data)
         outputs, saved = binding.forward(*arrays)
         if self.updated:
-            for t, new in zip(self.updated, outputs[len(self.outputs) :], strict=True):
+            for t, new in zip(self.updated, outputs[-len(self.updated) :], strict=True):
                 t._data = np.asarray(new)
             self.date = graph.note_rebinding(self.date)
         if not operation.outputs:
-            return self._nested(outputs, [])
+            return self._nested(outputs, {})
         parents = binding.parents
         if operation.takes_inputs:
             parents = [*parents[:OWN], *(nodes[s] if isinstance(s, int) else s._node for s in self.sources)]
         values = (saved, binding.reads, binding.backward, [], *operation.blanks)
         if operation.outputs == 1:
-            out = np.asarray(outputs[self.first])
+            out = np.asarray(outputs[self.differentiable[0]])
             result = _new(Result if self.is_loss else Tensor)
             result._data = out
             result._name = None
             result._node = record(operation, values, NO_OPTIONS, out, parents)  # type: ignore[arg-type]
-            return result if self.is_single else self._nested(outputs, [result])
-        pairs = zip(self.outputs, outputs, strict=False)
-        bundle = Bundle(np.asarray(array) for kind, array in pairs if kind == "differentiable")
+            return result if self.is_single else self._nested(outputs, {self.differentiable[0]: result})
+        bundle = Bundle(np.asarray(outputs[number]) for number in self.differentiable)
         whole = record(operation, values, NO_OPTIONS, bundle, parents)  # type: ignore[arg-type]
         parts = [apply(unpack, (_wrap(bundle, whole), i)) for i in range(len(bundle))]
         bundle.nodes = tuple(weakref.ref(part._node) for part in parts)  # type: ignore[assignment]
-        return self._nested(outputs, parts)
+        return self._nested(outputs, dict(zip(self.differentiable, parts, strict=True)))
 
-    def _nested(self, outputs: tuple[Any, ...], parts: list[Tensor]) -> Any:
+    def _nested(self, outputs: tuple[Any, ...], parts: dict[int, Tensor]) -> Any:
         """The outputs, nested as they were; ``parts`` are those with a gradient."""
-        order = iter(parts)
-        given: list[Any] = []
-        for kind, array in zip(self.outputs, outputs, strict=False):
-            if kind == "differentiable" and parts:
-                given.append(next(order))
-            else:
-                given.append(array if kind == "array" else _wrap(np.asarray(array), None))
-        return replaced(self.template, lambda leaf: given[leaf.number] if isinstance(leaf, _Place) else leaf)
+
+        def given(leaf: Any) -> Any:
+            if not isinstance(leaf, _Place):
+                return leaf
+            if leaf.number in parts:
+                return parts[leaf.number]
+            array = outputs[leaf.number]
+            return _wrap(np.asarray(array), None) if leaf.is_tensor else array
+
+        return replaced(self.template, given)
 
 
 class _Place:
     """Where an output belongs in the nesting of the result."""
 
-    def __init__(self, number: int) -> None:
-        self.number = number
+    def __init__(self, number: int, is_tensor: bool) -> None:
+        self.number, self.is_tensor = number, is_tensor
 
 
 def _argument_names(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[str]:
@@ -377,18 +376,10 @@ def _argument_names(function: Function, args: tuple[Any, ...], kwargs: dict[str,
 
 
 def _report(program: Program, writer: Writer) -> Report:
-    lines = [call for call in program.calls if call.result not in writer.hoisted]
-    forward = sum(not call.backward for call in lines)
-    memory = writer.memory
-    return Report(
-        writer.title,
-        dict(program.history),
-        forward,
-        len(lines) - forward,
-        len(writer.hoisted),
-        len(memory.arrays),
-        sum(map(size, memory.arrays)),
-    )
+    calls = Counter(call.backward for call in program.calls if call.result not in writer.hoisted)
+    arrays, passes = writer.memory.arrays, dict(program.history)
+    sizes = len(arrays), sum(map(size, arrays))
+    return Report(writer.title, passes, calls[False], calls[True], len(writer.hoisted), *sizes)
 
 
 # The way back --------------------------------------------------------------------------------------------------------
