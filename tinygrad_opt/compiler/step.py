@@ -202,19 +202,16 @@ def _name(function: Function) -> str:
 class _Binding:
     """A program bound to the arrays that its Tensors hold now."""
 
-    __slots__ = ("arrays", "backward", "forward", "nodes", "parents", "reads", "tensors")
-
     def __init__(self, program: _Compiled) -> None:
-        self.tensors = program.bound
-        self.arrays, self.nodes = [t._data for t in self.tensors], [t._node for t in self.tensors]
-        self.reads = tuple(array for array, read in zip(self.arrays, program.read, strict=True) if read)
+        arrays = [t._data for t in program.bound]
+        self.held = [(t, array, t._node) for t, array in zip(program.bound, arrays, strict=True)]
+        self.reads = tuple(itertools.compress(arrays, program.read))
         self.parents = [*[None] * OWN, *(None if isinstance(s, int) else s._node for s in program.sources)]
-        self.forward, self.backward = program.bind(*self.arrays)
+        self.forward, self.backward = program.bind(*arrays)
 
     def holds(self) -> bool:
         """Whether the Tensors hold these arrays still, and have the same nodes."""
-        held = zip(self.tensors, self.arrays, self.nodes, strict=True)
-        return all(t._data is array and t._node is node for t, array, node in held)
+        return all(t._data is array and t._node is node for t, array, node in self.held)
 
 
 def _kind(t: Tensor) -> tuple[Any, ...]:
@@ -407,22 +404,18 @@ class _Operation:
     def _rule(self, position: int) -> Callable[..., Any]:
         def rule(g: Any, out: Any, saved: list[Any], reads: Any, backward: Any, found: list[Any], *blanks: Any) -> Any:
             if not found or found[0] is not g or found[1][position] is None:  # all are computed at once
-                found[:] = g, self._gradients(backward, g, saved)
+                seeds = g if self.outputs > 1 else (g,)
+                if any(isinstance(seed, Tensor) for seed in seeds):
+                    raise GraphError(
+                        "a compiled function gives first derivatives only: compile the derivative instead, such as "
+                        "tg.compile(tg.grad(f)) or tg.compile(tg.hvp(f)), or use the function itself with create_graph"
+                    )
+                found[:] = g, [*backward(*seeds, [*saved])]
             gradient, found[1][position] = found[1][position], None  # whoever asks again gets another array
             return np.asarray(gradient)
 
         rule.unread = {-1, *range(2, 1000)}  # type: ignore[attr-defined]
         return rule
-
-    def _gradients(self, backward: Callable[..., Any], g: Any, saved: list[Any]) -> list[Any]:
-        """For the gradient ``g`` of the output, or of each of the outputs."""
-        seeds = g if self.outputs > 1 else (g,)
-        if any(isinstance(seed, Tensor) for seed in seeds):
-            raise GraphError(
-                "a compiled function gives first derivatives only: compile the derivative instead, such as "
-                "tg.compile(tg.grad(f)) or tg.compile(tg.hvp(f)), or use the function itself with create_graph"
-            )
-        return list(backward(*seeds, [*saved]))
 
 
 _new = object.__new__

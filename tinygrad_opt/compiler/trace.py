@@ -360,7 +360,6 @@ def trace(tracing: Tracing, function: Function, args: Any, kwargs: Any, names: l
         tracing.backward = True
         grads = backpropagate(zip(nodes, seeds, strict=True), inputs=leaves) if leaves else {}
         program.outputs = [_value(y._data if isinstance(y, Tensor) else y) for y in outputs]
-    tracing.check_side_effects()
     leaves = [leaf for leaf in leaves if leaf in grads]
     for leaf in leaves:
         tracing.name_gradient(grads[leaf], tracing.leaf_value(leaf, sources[leaf]))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -29,6 +29,9 @@ class HookedError(Exception):
 
 class Watch:
     """What a run has met so far. It may use ``things``: draw from generators, and change modules, lists and dicts."""
+
+    stand_in: Callable[[Tensor, Any], Any]  # what the function is given in the place of the array that a Tensor holds
+    leaks: Callable[[Any], bool]  # whether something of this run is in a module, a list or a dict
 
     def __init__(self, things: Iterable[Any] = ()) -> None:
         import random  # takes a while
@@ -51,17 +54,12 @@ class Watch:
         for thing in things:
             self.look_at(thing)
 
-    def stand_in(self, tensor: Tensor, array: Any) -> Any:
-        """What the function is given in the place of the array that a Tensor holds."""
-        raise NotImplementedError
-
-    def leaks(self, container: Any) -> bool:
-        """Whether something of this run is in a list or a dict."""
-        raise NotImplementedError
-
     @contextlib.contextmanager
     def on(self) -> Iterator[None]:
-        """Watch what this thread does to Tensors and modules; afterwards everything is as it was."""
+        """Watch what this thread does to Tensors and modules; afterwards everything is as it was.
+
+        Raises where the function changed modules, lists or dicts.
+        """
         with _one_at_a_time:
             running.append(self)
             before = [(owner, name, vars(owner).get(name)) for owner, name, _ in REPLACED]
@@ -74,6 +72,11 @@ class Watch:
                     setattr(owner, name, original) if original is not None else delattr(owner, name)
                 running.pop()
                 self._undo()
+            if self.side_effects:
+                raise CompileError(
+                    f"the function sets {self.side_effects[0]}, which it would not do again at the next call: "
+                    "return the value with the result"
+                )
 
     def _undo(self) -> None:
         """Put back the data that the function assigned to Tensors, the generators it drew from, and what it keeps."""
@@ -87,14 +90,6 @@ class Watch:
             if names and (isinstance(thing, Module) or self.leaks(thing)):
                 self.side_effects += names
                 put_back(thing, before)
-
-    def check_side_effects(self) -> None:
-        """Raise where the function set attributes, or changed lists and dicts; they are as they were before, then."""
-        if self.side_effects:
-            raise CompileError(
-                f"the function sets {self.side_effects[0]}, which it would not do again at the next call: "
-                "return the value with the result"
-            )
 
     # Tensors and modules: ``original`` is what would be called if nobody watched --------------------------------------
 
@@ -117,23 +112,18 @@ class Watch:
         """The function makes a Tensor, or assigns to the ``data`` of one."""
         try:
             old = held(tensor)
-        except AttributeError:
+        except AttributeError:  # it has just been made
             self.made.add(tensor)
-        else:
-            if tensor in self.given or tensor not in self.made:
-                self._assign(tensor, old, new)
+        if tensor in self.given or tensor not in self.made:
+            self.assigned.setdefault(tensor, old)
+            constant = isinstance(new, np.ndarray)
+            if tensor in self.given or tensor._node is not None or constant or new.shape != old.shape:
+                raise CompileError(
+                    f"the function assigns to the data of {tensor._name or 'a Tensor'}, of shape {old.shape}: a "
+                    "compiled function may do so when that is no argument, no gradient is wanted of it, and the new "
+                    f"array has that shape and is computed anew at each call\n{graph.users_line()}"
+                )
         original(tensor, new)
-
-    def _assign(self, tensor: Tensor, old: Any, new: Any) -> None:
-        """The function assigns to the data of a Tensor that was there before."""
-        self.assigned.setdefault(tensor, old)
-        constant = isinstance(new, np.ndarray)
-        if tensor in self.given or tensor._node is not None or constant or new.shape != old.shape:
-            raise CompileError(
-                f"the function assigns to the data of {tensor._name or 'a Tensor'}, of shape {old.shape}: a "
-                "compiled function may do so when that is no argument, no gradient is wanted of it, and the new "
-                f"array has that shape and is computed anew at each call\n{graph.users_line()}"
-            )
 
     def use_gradient(self, original: Any, owner: Any, *args: Any, **options: Any) -> Any:
         """The function reads the gradient of a node, or assigns to it; or it walks back from a Tensor itself."""
