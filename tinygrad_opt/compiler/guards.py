@@ -6,14 +6,13 @@ noted when a function is traced, and compared when it is called again.
 
 from __future__ import annotations
 
-import functools
 import types
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from tinygrad_opt import rng
 from tinygrad_opt.compiler.program import fields, is_record
 from tinygrad_opt.errors import CompileError
 from tinygrad_opt.nn.module import Module
@@ -94,8 +93,8 @@ def put_back(thing: Any, before: dict[Any, Any]) -> None:
 
 def variables(function: Any, seen: set[Any]) -> Iterator[Variable]:
     """The variables that a function names, or a function that it names, and the defaults of its arguments."""
-    while isinstance(function, (functools.partial, types.MethodType)):
-        function = function.func if isinstance(function, functools.partial) else function.__func__
+    while isinstance(function, (partial, types.MethodType)):
+        function = function.func if isinstance(function, partial) else function.__func__
     wrapped = vars(function).get("__wrapped__") if hasattr(function, "__dict__") else None
     if wrapped is not None:
         yield from variables(wrapped, seen)
@@ -104,12 +103,11 @@ def variables(function: Any, seen: set[Any]) -> Iterator[Variable]:
         return
     seen.add(id(function))
     known = function.__globals__
-    readers: dict[str, Callable[[], Any]] = {n: functools.partial(known.get, n) for n in _names(code) if n in known}
-    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
-        readers[name] = functools.partial(_content, cell)
-    for name in ("__defaults__", "__kwdefaults__"):
-        if getattr(function, name):
-            readers[f"{name} of {function.__name__}"] = functools.partial(getattr, function, name)
+    readers: dict[str, Callable[[], Any]] = {name: partial(known.get, name) for name in _names(code) if name in known}
+    cells = zip(code.co_freevars, function.__closure__ or (), strict=True)
+    readers |= {name: partial(_content, cell) for name, cell in cells}
+    given = [name for name in ("__defaults__", "__kwdefaults__") if getattr(function, name)]
+    readers |= {f"{name} of {function.__name__}": partial(getattr, function, name) for name in given}
     for name, read in readers.items():
         value = read()
         if not isinstance(value, (types.ModuleType, type, types.BuiltinFunctionType)):
@@ -167,7 +165,7 @@ def reachable(things: list[Any]) -> list[Any]:
         seen[id(thing)] = thing
         if isinstance(thing, (list, tuple, dict)):
             waiting += list(thing.values() if isinstance(thing, dict) else thing)[:1000]
-        elif isinstance(thing, functools.partial):
+        elif isinstance(thing, partial):
             waiting += [thing.func, thing.args, thing.keywords]
         elif isinstance(thing, types.MethodType):
             waiting += [thing.__self__, thing.__func__]
@@ -176,27 +174,3 @@ def reachable(things: list[Any]) -> list[Any]:
         elif hasattr(thing, "__dict__") and (isinstance(thing, Module) or not _is_ours(type(thing))):
             waiting.append(vars(thing))
     return [*seen.values()]
-
-
-# Random generators ----------------------------------------------------------------------------------------------------
-
-
-def source_of(thing: Any) -> Any:
-    """What a random generator draws from, which has a state; None for anything else."""
-    import random  # takes a while
-
-    if isinstance(thing, np.random.Generator):
-        return thing.bit_generator
-    if isinstance(thing, np.random.RandomState):
-        return thing._bit_generator
-    return thing if isinstance(thing, random.Random) and not isinstance(thing, random.SystemRandom) else None
-
-
-def state_of(source: Any) -> Any:
-    """Where it stands."""
-    return source.getstate() if hasattr(source, "getstate") else source.state
-
-
-def same_state(now: Any, then: Any) -> bool:
-    """Whether two states are equal: dicts of NumPy's, or tuples of Python's."""
-    return rng.equal_states(now, then) if isinstance(then, dict) else now == then

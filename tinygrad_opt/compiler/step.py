@@ -6,6 +6,7 @@ finds one operation there, with a rule for each of its leaves, and the rules run
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import itertools
@@ -360,12 +361,11 @@ class _Place:
 
 def _argument_names(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[str]:
     """A name for every array and Tensor among the arguments, in order."""
-    try:
-        parameters = inspect.signature(function).bind_partial(*args).arguments.items()
-    except (TypeError, ValueError):  # it does not say
-        parameters = {f"x{number}": arg for number, arg in enumerate(args)}.items()
+    parameters = {f"x{number}": arg for number, arg in enumerate(args)}
+    with contextlib.suppress(TypeError, ValueError):  # it does not say
+        parameters = inspect.signature(function).bind_partial(*args).arguments
     names: list[str] = []
-    for name, value in (*parameters, *kwargs.items()):
+    for name, value in (*parameters.items(), *kwargs.items()):
         leaves: list[Any] = []
         replaced(value, leaves.append)
         names += [name for leaf in leaves if isinstance(leaf, (np.ndarray, np.generic, Tensor))]

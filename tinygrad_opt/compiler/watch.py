@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_opt import graph, rng
-from tinygrad_opt.compiler.guards import Variable, changes, contents, put_back, same_state, source_of, state_of
+from tinygrad_opt.compiler.guards import Variable, changes, contents, put_back
 from tinygrad_opt.errors import CompileError
 from tinygrad_opt.graph import Node
 from tinygrad_opt.nn.module import Module
@@ -49,7 +49,7 @@ class Watch:
         self.class_attributes: dict[tuple[type, str], Variable] = {}  # those that it read
         legacy = np.random.get_bit_generator()  # type: ignore[attr-defined]
         self.shared = {legacy, rng.generator_or_default(None).bit_generator, random}  # other threads may draw from them
-        self.random = {source: state_of(source) for source in self.shared}  # generators, and their states before
+        self.random = {source: _state_of(source) for source in self.shared}  # generators, and their states before
         self.expected = dict(self.random)  # their states after what recorded calls drew
         for thing in things:
             self.look_at(thing)
@@ -168,9 +168,9 @@ class Watch:
 
     def note_generators(self, values: Iterable[Any]) -> None:
         """Keep an eye on those among ``values``."""
-        for source in filter(None, map(source_of, values)):
+        for source in filter(None, map(_source_of, values)):
             if source not in self.random:
-                self.random[source] = self.expected[source] = state_of(source)
+                self.random[source] = self.expected[source] = _state_of(source)
 
     @contextlib.contextmanager
     def drawing(self, args: Iterable[Any]) -> Iterator[None]:
@@ -178,7 +178,7 @@ class Watch:
         self.note_generators(args)
         self.check_draws()
         yield
-        self.expected.update({source: state_of(source) for source in self._drawn()})
+        self.expected.update({source: _state_of(source) for source in self._drawn()})
 
     def check_draws(self) -> None:
         """Raise where random numbers were drawn that the program would not draw again."""
@@ -190,11 +190,32 @@ class Watch:
 
     def _drawn(self) -> list[Any]:
         """The generators that are not where they are expected."""
-        return [source for source, state in self.expected.items() if not same_state(state_of(source), state)]
+        return [source for source, state in self.expected.items() if not _same_state(_state_of(source), state)]
 
     def _is_ours(self, source: Any) -> bool:
         """Whether no other thread can have drawn from a generator."""
         return source not in self.shared or threading.active_count() == 1
+
+
+def _source_of(thing: Any) -> Any:
+    """What a random generator draws from, which has a state; None for anything else."""
+    import random  # takes a while
+
+    if isinstance(thing, np.random.Generator):
+        return thing.bit_generator
+    if isinstance(thing, np.random.RandomState):
+        return thing._bit_generator
+    return thing if isinstance(thing, random.Random) and not isinstance(thing, random.SystemRandom) else None
+
+
+def _state_of(source: Any) -> Any:
+    """Where it stands."""
+    return source.getstate() if hasattr(source, "getstate") else source.state
+
+
+def _same_state(now: Any, then: Any) -> bool:
+    """Whether two states are equal: dicts of NumPy's, or tuples of Python's."""
+    return rng.equal_states(now, then) if isinstance(then, dict) else now == then
 
 
 # What takes the place of attributes while a run is watched -----------------------------------------------------------
