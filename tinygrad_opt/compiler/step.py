@@ -249,10 +249,9 @@ class _Compiled:
         """The code."""
         program, self.sources = tracing.program, tracing.sources
         self.kinds = [(t, _kind(t)) for t in program.bound.values()]
-        assigned = {value: t for value, t in program.bound.items() if t in tracing.assigned}
+        assigned = [value for value, t in program.bound.items() if t in tracing.assigned]
         program.inputs += assigned
-        program.bound = {value: t for value, t in program.bound.items() if value not in assigned}
-        self.state = [*assigned.values()]  # read anew at each call
+        self.state = [program.bound.pop(value) for value in assigned]  # read anew at each call
         self.updated = [*tracing.assigned]  # and those that get new data
         simplify(program)
         kinds = (f"{identifier(v.name)}: {v.dtype}{list(v.shape)}" for v in program.inputs)
