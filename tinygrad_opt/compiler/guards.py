@@ -74,8 +74,9 @@ def contents(thing: Any) -> dict[Any, Any]:
 
 def changes(thing: Any, before: dict[Any, Any]) -> list[str]:
     """The names of the contents that are not what they were."""
-    now, kind = contents(thing), type(thing).__name__
-    return [f"{kind}.{n}" for n in {**before, **now} if not same(now.get(n, _NOTHING), before.get(n, _NOTHING))]
+    now, form = contents(thing), "{}.{}" if isinstance(thing, Module) else "{}[{!r:.40}]"
+    changed = (n for n in {**before, **now} if not same(now.get(n, _NOTHING), before.get(n, _NOTHING)))
+    return [form.format(type(thing).__name__, name) for name in changed]
 
 
 def put_back(thing: Any, before: dict[Any, Any]) -> None:

@@ -268,17 +268,19 @@ class _Compiled:
 
     def _note_results(self, tracing: Tracing, result: Any) -> None:
         """How the outputs are given back: as arrays, Tensors, and Tensors with a gradient, nested as they were."""
-        places: list[_Place] = []
-        self.differentiable: list[int] = []  # the numbers of those that have gradients
+        numbers = itertools.count()
+        self.tensors: set[int] = set()  # the numbers of the Tensors
+        self.differentiable: list[int] = []  # and of those that have gradients
 
         def place(leaf: Any) -> Any:
             if not tracing.makes(leaf):
                 return leaf
-            is_tensor = isinstance(leaf, Tensor)
-            if is_tensor and leaf._node is not None and self.sources:
-                self.differentiable.append(len(places))
-            places.append(_Place(len(places), is_tensor))
-            return places[-1]
+            number = _Place(next(numbers))
+            if isinstance(leaf, Tensor):
+                self.tensors.add(number)
+                if leaf._node is not None and self.sources:
+                    self.differentiable.append(number)
+            return number
 
         self.template = replaced(result, place)
         self.is_single = isinstance(self.template, _Place)
@@ -343,19 +345,15 @@ class _Compiled:
         def given(leaf: Any) -> Any:
             if not isinstance(leaf, _Place):
                 return leaf
-            if leaf.number in parts:
-                return parts[leaf.number]
-            array = outputs[leaf.number]
-            return _wrap(np.asarray(array), None) if leaf.is_tensor else array
+            if leaf in parts:
+                return parts[leaf]
+            return _wrap(np.asarray(outputs[leaf]), None) if leaf in self.tensors else outputs[leaf]
 
         return replaced(self.template, given)
 
 
-class _Place:
-    """Where an output belongs in the nesting of the result."""
-
-    def __init__(self, number: int, is_tensor: bool) -> None:
-        self.number, self.is_tensor = number, is_tensor
+class _Place(int):
+    """Where the output of this number belongs in the nesting of the result."""
 
 
 def _argument_names(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[str]:
