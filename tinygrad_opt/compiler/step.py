@@ -6,27 +6,31 @@ finds one operation there, with a rule for each of its leaves, and the rules run
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
+import itertools
 import sys
 import threading
 import types
 import warnings
 import weakref
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tinygrad_opt import graph, tensor
-from tinygrad_opt.compiler.guards import attributes, changes, met, methods, same, sort_argument, variables
+from tinygrad_opt.compiler.guards import changes, methods, reachable, same, sort_argument, variables
 from tinygrad_opt.compiler.passes import simplify
-from tinygrad_opt.compiler.program import Program, Value, replaced
+from tinygrad_opt.compiler.program import Program, replaced
 from tinygrad_opt.compiler.source import Writer, identifier, size
 from tinygrad_opt.compiler.trace import Tracing, trace
 from tinygrad_opt.compiler.watch import HookedError, is_tracing, running
 from tinygrad_opt.errors import CompileError, GraphError
 from tinygrad_opt.graph import Node, mode, record
+from tinygrad_opt.nn.module import Module
 from tinygrad_opt.rules.shaping import Bundle, unpack
 from tinygrad_opt.tensor import NO_OPTIONS, Tensor, _unwrap, _wrap, apply
 
@@ -35,6 +39,7 @@ Function = Callable[..., Any]
 MOST_PROGRAMS = 8  # that a compiled function keeps; the one that was not used for longest goes first
 MOST_COMPILATIONS = 32  # before we say that this is slow
 MOST_SURPRISES = 8  # how often a variable may change before we say that this is slow
+OTHER_ARGUMENTS = "for arguments of other shapes, or numbers, strings and objects of other values"
 OWN = 4  # values of the node of a run that belong to no leaf
 _ndarray = np.ndarray
 
@@ -84,15 +89,14 @@ class Report(NamedTuple):
     bytes: int  # and their size
 
     def __str__(self) -> str:
-        before, lines = self.passes["traced"], [self.title, f"  {self.passes['traced']:5} calls traced"]
-        for name, left in list(self.passes.items())[1:]:
+        lines = [self.title, f"  {self.passes['traced']:5} calls traced"]
+        for (_, before), (name, left) in itertools.pairwise(self.passes.items()):
             lines.append(f"  {left - before:5} {name}")
-            before = left
-        lines.append(f"  {-self.views:5} views, made once")
-        lines.append(
-            f"= {self.forward + self.backward:5} calls a step: {self.forward} forward, {self.backward} backward"
-        )
-        lines.append(f"  {self.bytes:,} bytes in {self.buffers} arrays that are made in a step")
+        lines += [
+            f"  {-self.views:5} views, made once",
+            f"= {self.forward + self.backward:5} calls a step: {self.forward} forward, {self.backward} backward",
+            f"  {self.bytes:,} bytes in {self.buffers} arrays that are made in a step",
+        ]
         return "\n".join(lines)
 
 
@@ -104,8 +108,7 @@ class CompiledFunction:
         self.function = function
         self._programs: list[_Compiled] = []  # the last one used first
         self._lock = threading.RLock()
-        self._surprises: dict[str, int] = {}
-        self._compilations = 0
+        self._reasons: Counter[str] = Counter()  # how often each was one to compile
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What the function returns, computed by the code that fits the arguments."""
@@ -168,21 +171,15 @@ class CompiledFunction:
             for other in self._programs:  # another thread may have been first
                 if other.key == key and other.fits():
                     return other
-            self._compilations += 1
-            if self._compilations == MOST_COMPILATIONS:
-                warnings.warn(
-                    f"{_name(self.function)} was compiled {MOST_COMPILATIONS} times, for arguments of other shapes, or "
-                    "numbers, strings and objects of other values, which is slow: pass numbers that change as arrays, "
-                    "np.array(beta)",
-                    stacklevel=3,
-                )
             changed = {name for other in self._programs if other.key == key for name in other.changed()}
-            for name in changed:
-                self._surprises[name] = self._surprises.get(name, 0) + 1
-                if self._surprises[name] == MOST_SURPRISES:
+            reasons = [(OTHER_ARGUMENTS, MOST_COMPILATIONS)]
+            reasons += [(f"because {name} changed", MOST_SURPRISES) for name in changed]
+            for reason, most in reasons:
+                self._reasons[reason] += 1
+                if self._reasons[reason] == most:
                     warnings.warn(
-                        f"{_name(self.function)} was compiled {MOST_SURPRISES} times because {name} changed, which is "
-                        "slow: pass it as an argument, as an array or a Tensor",
+                        f"{_name(self.function)} was compiled {most} times {reason}, which is slow: pass what changes "
+                        "as an argument, and that as an array or a Tensor, such as np.array(beta)",
                         stacklevel=3,
                     )
             compiled = _Compiled(self.function, args, kwargs, key)
@@ -206,19 +203,21 @@ def _name(function: Function) -> str:
 class _Binding:
     """A program bound to the arrays that its Tensors hold now."""
 
-    __slots__ = ("arrays", "backward", "forward", "nodes", "parents", "reads", "tensors")
-
     def __init__(self, program: _Compiled) -> None:
-        self.tensors = [t for _, t in program.bound]
-        self.arrays, self.nodes = [t._data for t in self.tensors], [t._node for t in self.tensors]
-        self.reads = tuple(array for array, read in zip(self.arrays, program.read, strict=True) if read)
+        arrays = [t._data for t in program.bound]
+        self.held = [(t, array, t._node) for t, array in zip(program.bound, arrays, strict=True)]
+        self.reads = tuple(itertools.compress(arrays, program.read))
         self.parents = [*[None] * OWN, *(None if isinstance(s, int) else s._node for s in program.sources)]
-        self.forward, self.backward = program.bind(*self.arrays)
+        self.forward, self.backward = program.bind(*arrays)
 
     def holds(self) -> bool:
         """Whether the Tensors hold these arrays still, and have the same nodes."""
-        held = zip(self.tensors, self.arrays, self.nodes, strict=True)
-        return all(t._data is array and t._node is node for t, array, node in held)
+        return all(t._data is array and t._node is node for t, array, node in self.held)
+
+
+def _kind(t: Tensor) -> tuple[Any, ...]:
+    """What the code relies on: whatever else is in a Tensor is read at each call."""
+    return t._data.shape, t._data.dtype, t._node is None
 
 
 class _Compiled:
@@ -228,35 +227,39 @@ class _Compiled:
 
     def __init__(self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any], key: list[Any]) -> None:
         self.key = key
+        # The key has the ids of objects, such as modules, which have to live as long; arrays need not.
+        self.alive = replaced((args, kwargs), lambda leaf: None if isinstance(leaf, (np.ndarray, Tensor)) else leaf)
         self.date = graph.last_rebinding
-        self.bound: list[tuple[Value, Tensor]] = []
-        self.state: list[tuple[Value, Tensor]] = []
-        generators, modules, containers = met([function, args, kwargs])
+        self.kinds: list[tuple[Tensor, Any]] = []  # of the Tensors that are used
+        things = reachable([function, args, kwargs])
         seen: set[Any] = set()
-        named = (function, *(f for module in modules for f in methods(module)))
+        named = (function, *(f for thing in things if isinstance(thing, Module) for f in methods(thing)))
         self.outside = [v for f in named for v in variables(f, seen)]  # name, how to read it, what it was
-        tracing = Tracing(generators, modules, containers)
-        self.modules = tracing.modules
+        tracing = Tracing(things)
         try:
             result = trace(tracing, function, args, kwargs, _argument_names(function, args, kwargs))
         except HookedError:
             self.hooked = True
-            return
-        for (kind, name), value in tracing.class_attributes.items():
-            self.outside.append((f"{kind.__name__}.{name}", functools.partial(getattr, kind, name, None), value))
+        else:
+            self._write(function, tracing, result)
+        self.outside += tracing.class_attributes.values()
+        self.modules = [(thing, before) for thing, before in tracing.kept.values() if isinstance(thing, Module)]
+
+    def _write(self, function: Function, tracing: Tracing, result: Any) -> None:
+        """The code."""
         program, self.sources = tracing.program, tracing.sources
-        assigned = {value: t for value, t in program.bound.items() if id(t) in tracing.assigned}
+        self.kinds = [(t, _kind(t)) for t in program.bound.values()]
+        assigned = [value for value, t in program.bound.items() if t in tracing.assigned]
         program.inputs += assigned
-        program.bound = {value: t for value, t in program.bound.items() if value not in assigned}
-        self.state = list(assigned.items())  # read anew at each call
-        self.updated = [t for t, _ in tracing.assigned.values()]  # and those that get new data
+        self.state = [program.bound.pop(value) for value in assigned]  # read anew at each call
+        self.updated = [*tracing.assigned]  # and those that get new data
         simplify(program)
         kinds = (f"{identifier(v.name)}: {v.dtype}{list(v.shape)}" for v in program.inputs)
         title = f"{_name(function)}({', '.join(kinds)})"
         writer = Writer(program, title)
         self.source, self.bind = writer.compile()
         self.report = _report(program, writer)
-        self.bound = list(program.bound.items())
+        self.bound = [*program.bound.values()]
         used = (x for call in program.calls if call.backward for x in call.operands)
         roots = set().union(*(writer.memory.roots[x] for x in used))
         self.read = [value in roots for value in program.bound]
@@ -265,34 +268,33 @@ class _Compiled:
 
     def _note_results(self, tracing: Tracing, result: Any) -> None:
         """How the outputs are given back: as arrays, Tensors, and Tensors with a gradient, nested as they were."""
-        self.kinds: list[str] = []
+        numbers = itertools.count()
+        self.tensors: set[int] = set()  # the numbers of the Tensors
+        self.differentiable: list[int] = []  # and of those that have gradients
 
-        def note(leaf: Any) -> Any:
+        def place(leaf: Any) -> Any:
             if not tracing.makes(leaf):
                 return leaf
-            kind = "array" if not isinstance(leaf, Tensor) else "constant" if leaf._node is None else "differentiable"
-            self.kinds.append(kind)
-            return _Place(len(self.kinds) - 1)
+            number = _Place(next(numbers))
+            if isinstance(leaf, Tensor):
+                self.tensors.add(number)
+                if leaf._node is not None and self.sources:
+                    self.differentiable.append(number)
+            return number
 
-        self.template = replaced(result, note)
-        differentiable = self.kinds.count("differentiable") if self.sources else 0
+        self.template = replaced(result, place)
         self.is_single = isinstance(self.template, _Place)
-        self.first = self.kinds.index("differentiable") if differentiable else 0
-        self.operation = _Operation(self.sources, differentiable)
-        losses = [seed for seed in tracing.program.seeds if seed.shape == ()]
-        self.is_loss = len(losses) == differentiable == 1 and not self.operation.takes_inputs
-        self.operation.one = losses[0].dtype.type(1) if self.is_loss else None
+        self.operation = _Operation(self.sources, len(self.differentiable))
+        seed = tracing.program.seeds[0] if len(self.differentiable) == 1 else None
+        self.is_loss = seed is not None and seed.shape == () and not self.operation.takes_inputs
+        self.operation.one = seed.dtype.type(1) if seed is not None else None
 
     def changed(self) -> list[str]:
         """What is not as it was, and cannot be taken up."""
         names = [name for name, read, value in self.outside if not same(read(), value)]
-        for module, then in self.modules.values():
-            names += [f"{type(module).__name__}.{name}" for name in changes(then, attributes(module))]
-        nodes = [*(self.binding.nodes if self.bound else ()), *(None for _ in self.state)]
-        for (value, t), node in zip(self.bound + self.state, nodes, strict=True):
-            if t._data.shape != value.shape or t._data.dtype != value.dtype or (t._node is None) is not (node is None):
-                names.append(f"{value.name} (shape, dtype or requires_grad)")
-        return names
+        names += [name for module, before in self.modules for name in changes(module, before)]
+        changed = [t for t, kind in self.kinds if _kind(t) != kind]
+        return names + [f"{t._name or 'a Tensor'} (shape, dtype or requires_grad)" for t in changed]
 
     def fits(self) -> bool:
         """Whether the code is right just now; arrays in the place of others are taken up."""
@@ -311,60 +313,56 @@ class _Compiled:
     def run(self, arrays: list[Any], nodes: dict[int, Any]) -> Any:
         """One call."""
         binding, operation = self.binding, self.operation
-        for _, t in self.state:
+        for t in self.state:
             arrays.append(t._data)
         outputs, saved = binding.forward(*arrays)
         if self.updated:
-            for t, new in zip(self.updated, outputs[len(self.kinds) :], strict=True):
+            for t, new in zip(self.updated, outputs[-len(self.updated) :], strict=True):
                 t._data = np.asarray(new)
             self.date = graph.note_rebinding(self.date)
         if not operation.outputs:
-            return self._nested(outputs, [])
+            return self._nested(outputs, {})
         parents = binding.parents
         if operation.takes_inputs:
             parents = [*parents[:OWN], *(nodes[s] if isinstance(s, int) else s._node for s in self.sources)]
         values = (saved, binding.reads, binding.backward, [], *operation.blanks)
         if operation.outputs == 1:
-            out = np.asarray(outputs[self.first])
+            out = np.asarray(outputs[self.differentiable[0]])
             result = _new(Result if self.is_loss else Tensor)
             result._data = out
             result._name = None
             result._node = record(operation, values, NO_OPTIONS, out, parents)  # type: ignore[arg-type]
-            return result if self.is_single else self._nested(outputs, [result])
-        pairs = zip(self.kinds, outputs, strict=False)
-        bundle = Bundle(np.asarray(array) for kind, array in pairs if kind == "differentiable")
+            return result if self.is_single else self._nested(outputs, {self.differentiable[0]: result})
+        bundle = Bundle(np.asarray(outputs[number]) for number in self.differentiable)
         whole = record(operation, values, NO_OPTIONS, bundle, parents)  # type: ignore[arg-type]
         parts = [apply(unpack, (_wrap(bundle, whole), i)) for i in range(len(bundle))]
         bundle.nodes = tuple(weakref.ref(part._node) for part in parts)  # type: ignore[assignment]
-        return self._nested(outputs, parts)
+        return self._nested(outputs, dict(zip(self.differentiable, parts, strict=True)))
 
-    def _nested(self, outputs: tuple[Any, ...], parts: list[Tensor]) -> Any:
+    def _nested(self, outputs: tuple[Any, ...], parts: dict[int, Tensor]) -> Any:
         """The outputs, nested as they were; ``parts`` are those with a gradient."""
-        order = iter(parts)
-        given: list[Any] = []
-        for kind, array in zip(self.kinds, outputs, strict=False):
-            if kind == "differentiable" and parts:
-                given.append(next(order))
-            else:
-                given.append(array if kind == "array" else _wrap(np.asarray(array), None))
-        return replaced(self.template, lambda leaf: given[leaf.number] if isinstance(leaf, _Place) else leaf)
+
+        def given(leaf: Any) -> Any:
+            if not isinstance(leaf, _Place):
+                return leaf
+            if leaf in parts:
+                return parts[leaf]
+            return _wrap(np.asarray(outputs[leaf]), None) if leaf in self.tensors else outputs[leaf]
+
+        return replaced(self.template, given)
 
 
-class _Place:
-    """Where an output belongs in the nesting of the result."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
+class _Place(int):
+    """Where the output of this number belongs in the nesting of the result."""
 
 
 def _argument_names(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[str]:
     """A name for every array and Tensor among the arguments, in order."""
-    try:
-        parameters = inspect.signature(function).bind_partial(*args).arguments.items()
-    except (TypeError, ValueError):  # it does not say
-        parameters = {f"x{number}": arg for number, arg in enumerate(args)}.items()
+    parameters = {f"x{number}": arg for number, arg in enumerate(args)}
+    with contextlib.suppress(TypeError, ValueError):  # it does not say
+        parameters = inspect.signature(function).bind_partial(*args).arguments
     names: list[str] = []
-    for name, value in (*parameters, *kwargs.items()):
+    for name, value in (*parameters.items(), *kwargs.items()):
         leaves: list[Any] = []
         replaced(value, leaves.append)
         names += [name for leaf in leaves if isinstance(leaf, (np.ndarray, np.generic, Tensor))]
@@ -372,18 +370,10 @@ def _argument_names(function: Function, args: tuple[Any, ...], kwargs: dict[str,
 
 
 def _report(program: Program, writer: Writer) -> Report:
-    lines = [call for call in program.calls if call.result not in writer.hoisted]
-    forward = sum(not call.backward for call in lines)
-    memory = writer.memory
-    return Report(
-        writer.title,
-        dict(program.history),
-        forward,
-        len(lines) - forward,
-        len(writer.hoisted),
-        len(memory.arrays),
-        sum(map(size, memory.arrays)),
-    )
+    calls = Counter(call.backward for call in program.calls if call.result not in writer.hoisted)
+    arrays, passes = writer.memory.arrays, dict(program.history)
+    sizes = len(arrays), sum(map(size, arrays))
+    return Report(writer.title, passes, calls[False], calls[True], len(writer.hoisted), *sizes)
 
 
 # The way back --------------------------------------------------------------------------------------------------------
@@ -411,22 +401,18 @@ class _Operation:
     def _rule(self, position: int) -> Callable[..., Any]:
         def rule(g: Any, out: Any, saved: list[Any], reads: Any, backward: Any, found: list[Any], *blanks: Any) -> Any:
             if not found or found[0] is not g or found[1][position] is None:  # all are computed at once
-                found[:] = g, self._gradients(backward, g, saved)
+                seeds = g if self.outputs > 1 else (g,)
+                if any(isinstance(seed, Tensor) for seed in seeds):
+                    raise GraphError(
+                        "a compiled function gives first derivatives only: compile the derivative instead, such as "
+                        "tg.compile(tg.grad(f)) or tg.compile(tg.hvp(f)), or use the function itself with create_graph"
+                    )
+                found[:] = g, [*backward(*seeds, [*saved])]
             gradient, found[1][position] = found[1][position], None  # whoever asks again gets another array
             return np.asarray(gradient)
 
         rule.unread = {-1, *range(2, 1000)}  # type: ignore[attr-defined]
         return rule
-
-    def _gradients(self, backward: Callable[..., Any], g: Any, saved: list[Any]) -> list[Any]:
-        """For the gradient ``g`` of the output, or of each of the outputs."""
-        seeds = g if self.outputs > 1 else (g,)
-        if any(isinstance(seed, Tensor) for seed in seeds):
-            raise GraphError(
-                "a compiled function gives first derivatives only: compile the derivative instead, such as "
-                "tg.compile(tg.grad(f)) or tg.compile(tg.hvp(f)), or use the function itself with create_graph"
-            )
-        return list(backward(*seeds, [*saved]))
 
 
 _new = object.__new__

@@ -25,7 +25,6 @@ from tinygrad_opt.compiler.program import Call, Function, Program, Value, replac
 from tinygrad_opt.compiler.watch import Watch, held, is_tracing, running
 from tinygrad_opt.errors import CompileError
 from tinygrad_opt.graph import Node, backpropagate
-from tinygrad_opt.nn.module import Module
 from tinygrad_opt.rules import elementwise, shaping
 from tinygrad_opt.rules.registry import name_of
 from tinygrad_opt.tensor import Tensor, _wrap
@@ -193,13 +192,11 @@ def _called_in_rules() -> bool:
 class Tracing(Watch):
     """One run of a function on Tracers: the calls that it has made so far."""
 
-    def __init__(
-        self, generators: Iterable[Any] = (), modules: Iterable[Module] = (), containers: Iterable[Any] = ()
-    ) -> None:
+    def __init__(self, things: Iterable[Any] = ()) -> None:
         self.program = Program()
         self.backward = False
         self.sources: list[Any] = []  # what each of the gradients belongs to: the number of an input, or a Tensor
-        super().__init__(generators, modules, containers)
+        super().__init__(things)
 
     def stand_in(self, tensor: Tensor, array: Any) -> Tracer:
         """A Tracer for what a Tensor holds, which is read at every call."""
@@ -270,7 +267,7 @@ class Tracing(Watch):
 
     def makes(self, leaf: Any) -> bool:
         """Whether a part of the result is made anew at each call: all but numbers, and Tensors that were there."""
-        return isinstance(leaf, (Tracer, np.ndarray)) or (isinstance(leaf, Tensor) and id(leaf) in self.made)
+        return isinstance(leaf, (Tracer, np.ndarray)) or (isinstance(leaf, Tensor) and leaf in self.made)
 
     def leaks(self, container: Any) -> bool:
         """Whether something of this run is in a list or a dict."""
@@ -292,12 +289,12 @@ class Tracing(Watch):
 
     # The way back -----------------------------------------------------------------------------------------------------
 
-    def walk_back(self, roots: Iterable[tuple[Node, Any]], **options: Any) -> dict[Node, Any]:
+    def walk_back(self, walk: Function, roots: Iterable[tuple[Node, Any]], **options: Any) -> Any:
         """The walk of ``graph.py``, for a derivative that the function itself takes."""
         roots = list(roots)
         if options.get("lift") is None:  # else the rules run on Tensors, to be differentiated again
             self.prepare([node for node, _ in roots])
-        return backpropagate(roots, **options)
+        return walk(roots, **options)
 
     def prepare(self, nodes: list[Node]) -> list[Node]:
         """Make the calls before ``nodes`` ready for the backward walk, name their results, and find the leaves."""
@@ -318,7 +315,7 @@ class Tracing(Watch):
 
     def leaf_value(self, leaf: Node, source: Any) -> Value:
         """What a leaf holds, in the program."""
-        return leaf.out.value if isinstance(leaf.out, Tracer) else self.captured[id(source)][1].value
+        return leaf.out.value if isinstance(leaf.out, Tracer) else self.captured[source].value
 
     def name_gradient(self, gradient: Any, value: Value) -> None:
         """Name a result after what it is the gradient of."""
@@ -342,7 +339,7 @@ def trace(tracing: Tracing, function: Function, args: Any, kwargs: Any, names: l
         if not isinstance(leaf, Tensor):
             return tracer
         tensor = _wrap(tracer, None).requires_grad_(leaf._node is not None)
-        tracing.given.add(id(tensor))
+        tracing.given.add(tensor)
         if tensor._node is not None:
             sources[tensor._node] = len(program.inputs) - 1
         return tensor
@@ -355,15 +352,14 @@ def trace(tracing: Tracing, function: Function, args: Any, kwargs: Any, names: l
             raise tracing.refused
         tracing.check_draws()
         outputs = tracing.outputs(result)
-        program.updates = [_value(held(tensor)) for tensor, _ in tracing.assigned.values()]
+        program.updates = [_value(held(tensor)) for tensor in tracing.assigned]
         nodes = [y._node for y in outputs if isinstance(y, Tensor) and y._node is not None]
-        sources |= {tensor._node: tensor for tensor, _ in tracing.captured.values() if tensor._node is not None}
+        sources |= {tensor._node: tensor for tensor in tracing.captured if tensor._node is not None}
         leaves = [leaf for leaf in tracing.prepare(nodes) if leaf in sources]
         seeds = [tracing.input("g", np.zeros_like(node.out.sample)) for node in nodes]
         tracing.backward = True
         grads = backpropagate(zip(nodes, seeds, strict=True), inputs=leaves) if leaves else {}
         program.outputs = [_value(y._data if isinstance(y, Tensor) else y) for y in outputs]
-    tracing.check_side_effects()
     leaves = [leaf for leaf in leaves if leaf in grads]
     for leaf in leaves:
         tracing.name_gradient(grads[leaf], tracing.leaf_value(leaf, sources[leaf]))
