@@ -58,7 +58,7 @@ def fold_constants(program: Program) -> None:
     """A call of nothing but constants is made now."""
 
     def fold(call: Call) -> Any:
-        if not call.pure or any(True for _ in call.operands):
+        if not call.pure or call.operands:
             return None
         return call.function(*call.args, **call.kwargs)
 

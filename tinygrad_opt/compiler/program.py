@@ -9,7 +9,7 @@ Value, so one that is equal to another can always take its place.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -50,9 +50,9 @@ class Call:
         self.shares: list[Value] = []  # the operands whose memory the result is a view of
 
     @property
-    def operands(self) -> Iterator[Value]:
+    def operands(self) -> list[Value]:
         """The Values among the arguments."""
-        yield from values_in((self.args, self.kwargs))
+        return values_in((self.args, self.kwargs))
 
     @property
     def results(self) -> tuple[Value, ...]:
@@ -95,15 +95,16 @@ class Program:
         return self.outputs + self.updates + self.gradients
 
 
-def values_in(tree: Any) -> Iterator[Value]:
-    """The Values nested in tuples, lists, dicts and slices, in order."""
-    if isinstance(tree, Value):
-        yield tree
-    elif isinstance(tree, (tuple, list)):
-        for item in tree:
-            yield from values_in(item)
-    elif isinstance(tree, dict):
-        yield from values_in(tuple(tree.values()))
+def leaves_of(tree: Any) -> list[Any]:
+    """What is nested in tuples, lists, dicts and dataclasses, in order."""
+    leaves: list[Any] = []
+    replaced(tree, leaves.append)
+    return leaves
+
+
+def values_in(tree: Any) -> list[Value]:
+    """The Values among the leaves."""
+    return [leaf for leaf in leaves_of(tree) if isinstance(leaf, Value)]
 
 
 def replaced(tree: Any, new: Callable[[Any], Any]) -> Any:
@@ -112,7 +113,7 @@ def replaced(tree: Any, new: Callable[[Any], Any]) -> Any:
         items = [replaced(item, new) for item in tree]
         return type(tree)(*items) if hasattr(tree, "_fields") else type(tree)(items)
     if isinstance(tree, dict):
-        whole = {} if type(tree) is dict else copy.copy(tree)  # there may be more to it, such as a default
+        whole = copy.copy(tree)  # there may be more to it, such as a default
         for name, value in tree.items():
             whole[name] = replaced(value, new)
         return whole

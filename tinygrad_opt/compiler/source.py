@@ -88,7 +88,7 @@ class Memory:
         for number, call in calls:
             result = call.result
             if is_elementwise(call) and result.shape:
-                operands = reversed([*call.operands])  # the first of them is taken before others
+                operands = reversed(call.operands)  # the first of them is taken before others
                 dying = [x for x in operands if x in ours and self.last[x] == number and kind(x) == kind(result)]
                 candidates = dying or free.get(kind(result))
                 if candidates:

@@ -21,7 +21,7 @@ import numpy as np
 from tinygrad_opt import graph, tensor
 from tinygrad_opt.compiler.guards import attributes, changes, met, methods, same, sort_argument, variables
 from tinygrad_opt.compiler.passes import simplify
-from tinygrad_opt.compiler.program import Program, Value, replaced
+from tinygrad_opt.compiler.program import Program, Value, leaves_of, replaced
 from tinygrad_opt.compiler.source import Writer, identifier, size
 from tinygrad_opt.compiler.trace import Tracing, trace
 from tinygrad_opt.compiler.watch import HookedError, is_tracing, running
@@ -365,9 +365,7 @@ def _argument_names(function: Function, args: tuple[Any, ...], kwargs: dict[str,
         parameters = {f"x{number}": arg for number, arg in enumerate(args)}.items()
     names: list[str] = []
     for name, value in (*parameters, *kwargs.items()):
-        leaves: list[Any] = []
-        replaced(value, leaves.append)
-        names += [name for leaf in leaves if isinstance(leaf, (np.ndarray, np.generic, Tensor))]
+        names += [name for leaf in leaves_of(value) if isinstance(leaf, (np.ndarray, np.generic, Tensor))]
     return names
 
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from tinygrad_opt import graph
 from tinygrad_opt.compiler.guards import SIMPLE
-from tinygrad_opt.compiler.program import Call, Function, Program, Value, replaced
+from tinygrad_opt.compiler.program import Call, Function, Program, Value, leaves_of, replaced
 from tinygrad_opt.compiler.watch import Watch, held, is_tracing, running
 from tinygrad_opt.errors import CompileError
 from tinygrad_opt.graph import Node, backpropagate
@@ -236,7 +236,8 @@ class Tracing(Watch):
         call.result = replaced(tracers, _value)
         if isinstance(call.result, list):
             call.result = tuple(call.result)
-        call.shares = [x.value for x in _tracers((args, kwargs)) if _share_memory(x.sample, result)]
+        parts = leaves_of(result)
+        call.shares = [x.value for x in _tracers((args, kwargs)) if any(np.may_share_memory(x.sample, y) for y in parts)]
         self.program.calls.append(call)
         return tracers
 
@@ -274,14 +275,11 @@ class Tracing(Watch):
 
     def leaks(self, container: Any) -> bool:
         """Whether something of this run is in a list or a dict."""
-        leaves: list[Any] = []
-        replaced(container, leaves.append)
-        return any(type(leaf) is not np.ndarray and self.makes(leaf) for leaf in leaves)
+        return any(type(leaf) is not np.ndarray and self.makes(leaf) for leaf in leaves_of(container))
 
     def outputs(self, result: Any) -> list[Any]:
         """The arrays and Tensors of a result that the program computes."""
-        leaves: list[Any] = []
-        replaced(result, leaves.append)
+        leaves = leaves_of(result)
         for leaf in leaves:
             if not isinstance(leaf, (Tracer, np.ndarray, Tensor, *SIMPLE)):
                 raise CompileError(
@@ -403,13 +401,6 @@ class _Careful:
         return careful
 
 
-def _share_memory(array: Any, result: Any) -> bool:
-    """Whether a result, or one of several, is a view of an array."""
-    if isinstance(result, (tuple, list)):
-        return any(_share_memory(array, part) for part in result)
-    return isinstance(array, np.ndarray) and isinstance(result, np.ndarray) and np.may_share_memory(array, result)
-
-
 def _sample(leaf: Any) -> Any:
     return leaf.sample if isinstance(leaf, Tracer) else leaf
 
@@ -419,6 +410,4 @@ def _value(leaf: Any) -> Any:
 
 
 def _tracers(tree: Any) -> list[Tracer]:
-    found: list[Tracer] = []
-    replaced(tree, lambda leaf: found.append(leaf) if isinstance(leaf, Tracer) else None)
-    return found
+    return [leaf for leaf in leaves_of(tree) if isinstance(leaf, Tracer)]
