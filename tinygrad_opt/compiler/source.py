@@ -26,7 +26,7 @@ from tinygrad_opt.rules.registry import name_of
 
 Bind = Callable[..., tuple[Callable[..., Any], Callable[..., Any]]]
 
-VIEWS = {np.transpose, np.swapaxes, np.moveaxis, np.expand_dims, np.squeeze, np.broadcast_to}
+VIEWS = {np.transpose, np.swapaxes, np.moveaxis, np.expand_dims, np.squeeze, np.broadcast_to, shaping.getitem}
 NO_VIEWS = {np.dot, np.where, np.concatenate, np.clip, elementwise.astype, network.pick}  # nor are ufuncs
 LARGE = 16_384  # bytes: arrays that are larger are held no longer than they are needed, which costs a little time
 LARGEST_CONSTANT = 65_536  # bytes: larger ones, such as the zeros of relu, are made where they are used
@@ -44,18 +44,23 @@ class Memory:
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        self.roots: dict[Value, set[Value]] = {value: {value} for value in program.known}  # whose array it is in
-        for call in program.calls:
+        self.known = program.known
+        self.roots: dict[Value, set[Value]] = {value: {value} for value in self.known}  # whose array it is in
+        self.last: dict[Value, float] = {}  # of each array, by its root, the number of the last call that reads it
+        for number, call in enumerate(program.calls):
             shared = set().union(*(self.roots[x] for x in call.shares))
             self.roots.update((value, shared or {value}) for value in call.results)
-        self.last = self._last_uses()
-        self.ending: dict[float, list[Value]] = {}  # by the number of the last call that reads it
-        for value, number in self.last.items():
-            self.ending.setdefault(number, []).append(value)
+            self.last.update(dict.fromkeys(self._arrays_of(call), number))
+        self.last.update((root, NEVER) for value in values_in(program.wanted) for root in self.roots[value])
+        # What others than these read, such as a reshape, may live on in a view, or not: as it lies in memory.
+        readers = [call for call in program.calls if call.function not in VIEWS and not makes_array(call.function)]
+        self.pinned = {root for call in readers for x in call.operands for root in self.roots[x]}
         self.into: dict[Value, Value] = {}
         self.gone: dict[Call, list[Value]] = {}
         for backward in (False, True):
-            self._plan([(n, call) for n, call in enumerate(program.calls) if call.backward is backward])
+            calls = [(n, call) for n, call in enumerate(program.calls) if call.backward is backward]
+            self._take_over(calls)
+            self._give_back(calls)
 
     @property
     def arrays(self) -> list[Value]:
@@ -63,26 +68,12 @@ class Memory:
         made = (value for call in self.program.calls for value in call.results if value.shape)
         return [value for value in made if self.roots[value] == {value} and value not in self.into]
 
-    def _last_uses(self) -> dict[Value, float]:
-        """For each array, by the Value that it belongs to, the number of the last call that reads it."""
-        last: dict[Value, float] = {}
-        for number, call in enumerate(self.program.calls):
-            last.update((value, number) for value in call.results)
-            last.update((root, number) for operand in call.operands for root in self.roots[operand])
-        for value in values_in(self.program.wanted):
-            last.update(dict.fromkeys(self.roots[value], NEVER))
-        return last
+    def _arrays_of(self, call: Call) -> list[Value]:
+        """The arrays that a call reads and makes, each by its root."""
+        return [root for x in (*call.operands, *call.results) for root in self.roots[x]]
 
-    def _plan(self, calls: list[tuple[int, Call]]) -> None:
-        made = {value for _, call in calls for value in call.results}
-        names: dict[Value, list[Value]] = {}  # the Values in each array that is alive, by the one whose array it is
-        for value in dict.fromkeys(x for _, call in calls for x in call.operands if x not in made):
-            for root in self.roots[value] - self.program.known:
-                names.setdefault(root, []).append(value)
-        # What others than these read, such as a reshape, may live on in a view, or not: as it lies in memory.
-        known = {*VIEWS, shaping.getitem}
-        readers = (c for _, c in calls if c.function not in known and not makes_array(c.function))
-        pinned = {root for c in readers for x in c.operands for root in self.roots[x]}
+    def _take_over(self, calls: list[tuple[int, Call]]) -> None:
+        """Find what is written into the array of another."""
         ours: set[Value] = set()  # arrays that may be written over when nobody reads them any more,
         free: dict[Any, list[Value]] = {}  # and those that nobody reads any more
         for number, call in calls:
@@ -93,20 +84,23 @@ class Memory:
                 candidates = dying or free.get(kind(result))
                 if candidates:
                     self.into[result] = taken = candidates.pop()
-                    names[result] = names.pop(taken, [])
-            for value in call.results:
-                for root in self.roots[value] - self.program.known:
-                    names.setdefault(root, []).append(value)
-                if makes_array(call.function) and value not in pinned:
-                    ours.add(value)
-            for value in [x for x in self.ending.get(number, ()) if x in names]:
-                if size(value) > LARGE:
-                    dead = dict.fromkeys(names.pop(value))
-                    self.gone.setdefault(call, []).extend(dead)
-                    names = {x: [name for name in those if name not in dead] for x, those in names.items()}
-                elif value in ours:
-                    names.pop(value)
-                    free.setdefault(kind(value), []).append(value)
+                    ours.discard(taken)
+            if makes_array(call.function):
+                ours.update(value for value in call.results if value not in self.pinned)
+            for root in dict.fromkeys(self._arrays_of(call)):
+                if root in ours and self.last[root] == number and size(root) <= LARGE:
+                    free.setdefault(kind(root), []).append(root)
+
+    def _give_back(self, calls: list[tuple[int, Call]]) -> None:
+        """Find the names of large arrays that nobody reads any more."""
+        for value, taken in reversed(self.into.items()):
+            self.last[taken] = self.last[value]  # the array lives as long as the last that is written into it
+        by_number: dict[float, Call] = dict(calls)
+        for value in dict.fromkeys(x for _, call in calls for x in (*call.operands, *call.results)):
+            roots = [root for root in self.roots[value] if size(root) > LARGE and root not in self.known]
+            end = by_number.get(min((self.last[root] for root in roots), default=NEVER))
+            if end is not None:
+                self.gone.setdefault(end, []).append(value)
 
 
 class Writer:
@@ -218,8 +212,7 @@ class Writer:
         """The views that are made once: those of bound arrays."""
         fixed = set(self.program.bound)
         for call in self.program.calls:
-            view = call.function in VIEWS or (call.function is shaping.getitem and is_basic(call.args[1]))
-            if view and isinstance(call.result, Value) and call.result.shape and fixed.issuperset(call.operands):
+            if call.function in VIEWS and call.shares and fixed.issuperset(call.operands):
                 fixed.add(call.result)
         return fixed.difference(self.program.bound)
 
@@ -388,12 +381,3 @@ def is_plain(call: Call) -> bool:
     """Whether a call that changes the shape keeps the order of the elements, and copies only where it must."""
     orders = [*(arg for arg in call.args if isinstance(arg, str)), call.kwargs.get("order", "C")]
     return set(orders) == {"C"} and not call.kwargs.get("copy")
-
-
-def is_basic(index: Any) -> bool:
-    """Whether an index makes a view: of whole numbers, slices, None and Ellipsis only."""
-    parts = index if isinstance(index, tuple) else (index,)
-    return all(
-        part is None or part is Ellipsis or (isinstance(part, (int, np.integer, slice)) and not isinstance(part, bool))
-        for part in parts
-    )
