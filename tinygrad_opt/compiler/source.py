@@ -14,8 +14,8 @@ import math
 import re
 import unicodedata
 import weakref
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -114,7 +114,7 @@ class Writer:
         self.constants: dict[Any, str] = {}  # by id, or by the code that makes it
         self.made: list[str] = []  # lines that make constants
         self.names: dict[Value, str] = {}
-        self.numbers: dict[str, Iterator[int]] = {}  # those that are left for each stem
+        self.numbers: Any = defaultdict(lambda: itertools.count(1))  # those that are left for each stem
         self.taken = {*keyword.kwlist, *keyword.softkwlist, *OWN_NAMES}
         for call in program.calls:  # functions have the names that are theirs
             if call.function not in SPELLED:
@@ -138,8 +138,8 @@ class Writer:
 
     def _fresh(self, stem: str, numbered: bool) -> str:
         """A name that nothing has yet: the stem, with a number where there are several."""
-        numbers = (f"{stem}{number}" for number in self.numbers.setdefault(stem, itertools.count(1)))
-        name = next(name for name in itertools.chain([] if numbered else [stem], numbers) if name not in self.taken)
+        names = itertools.chain([] if numbered else [stem], (f"{stem}{number}" for number in self.numbers[stem]))
+        name = next(name for name in names if name not in self.taken)
         self.taken.add(name)
         return name
 
@@ -167,31 +167,25 @@ class Writer:
         if isinstance(operand, np.dtype):
             return f"np.{operand.name}" if hasattr(np, operand.name) else repr(operand.str)
         if isinstance(operand, (tuple, list)) and not hasattr(operand, "_fields"):
-            items = ", ".join(map(self.text, operand))
-            if isinstance(operand, list):
-                return f"[{items}]"
-            return f"({items},)" if len(operand) == 1 else f"({items})"
-        if isinstance(operand, slice):
-            return f"slice({operand.start}, {operand.stop}, {operand.step})"
-        if operand is None or operand is Ellipsis or type(operand) in (bool, int, float, str):
-            return "..." if operand is Ellipsis else repr(operand)
+            items = [self.text(item) for item in operand]
+            return f"[{', '.join(items)}]" if isinstance(operand, list) else f"({listed(items)})"
+        if operand is None or type(operand) in (bool, int, float, str, slice):
+            return repr(operand)
+        if operand is Ellipsis:
+            return "..."
         if isinstance(operand, np.generic):
             return repr(operand) if np.isfinite(operand) else self._constant("constant", operand)
         return self._constant(getattr(operand, "__name__", type(operand).__name__), operand)
 
     def _array(self, array: Any) -> str:
         """A constant array: one that is the same number everywhere is written down."""
-        flat = array.ravel()
-        if not array.size or array.dtype.kind not in "fiub" or not (flat == flat[0]).all():
+        first = array.ravel()[:1]
+        same = array.tobytes() == first.tobytes() * array.size  # not so 0.0 and -0.0
+        if not array.size or array.dtype.kind not in "fiub" or not same or repr(first.item()) in ("-0.0", "nan"):
             return self._constant("constant", array)
-        if flat[0] == 0 and array.dtype.kind == "f" and np.signbit(flat).any():  # -0.0 == 0.0
-            return self._constant("constant", array)
-        dtype, first = self.text(array.dtype), flat[0].item()
-        if array.shape == ():
-            return self._constant("constant", array, f"np.array({first!r}, {dtype})")
-        maker = {0: "zeros", 1: "ones"}.get(first, "full")
-        inner = f"{array.shape}, {dtype}" if maker != "full" else f"{array.shape}, {first!r}, {dtype}"
-        code = f"np.{maker}({inner})"
+        maker = {0: "zeros", 1: "ones"}.get(first.item(), "full")
+        number = f"{first.item()!r}, " if maker == "full" else ""
+        code = f"np.{maker}({array.shape}, {number}{self.text(array.dtype)})"
         return code if array.nbytes > LARGEST_CONSTANT else self._constant(maker, array, code)
 
     def function(self, function: Function) -> str:
@@ -220,9 +214,8 @@ class Writer:
         """A call as an assignment."""
         out = self.memory.into.get(call.result) if isinstance(call.result, Value) else None
         right = self.expression(call, None if out is None else self.names[out])
-        left = ", ".join(self.names[value] for value in call.results)
-        if isinstance(call.result, tuple) and len(call.result) == 1:
-            left += ","
+        names = [self.names[value] for value in call.results]
+        left = listed(names) if isinstance(call.result, tuple) else names[0]
         return f"{left} = {right}" if left else right
 
     def expression(self, call: Call, out: str | None) -> str:
@@ -253,12 +246,10 @@ class Writer:
         def part(index: Any) -> str:
             if not isinstance(index, slice):
                 return self.text(index)
-            ends = ["" if n is None else repr(n) for n in (index.start, index.stop)]
-            return ":".join(ends) + (f":{index.step}" if index.step is not None else "")
+            ends = ["" if n is None else self.text(n) for n in (index.start, index.stop, index.step)]
+            return ":".join(ends if ends[2] else ends[:2])
 
-        if isinstance(index, tuple) and index:
-            return ", ".join(map(part, index)) + ("," if len(index) == 1 else "")
-        return part(index)
+        return listed([part(item) for item in index]) if isinstance(index, tuple) and index else part(index)
 
     def handed(self, value: Any, given: set[Value]) -> str:
         """Something that comes out: as it is where that is an array of its own, and otherwise as a copy."""
@@ -282,8 +273,8 @@ class Writer:
         gradients = [self.handed(value, given) for value in self.program.gradients]
         saved = self._saved(forward, backward)
         once = [f"    {self.line(call)}" for call in self.program.calls if call.result in self.hoisted]
-        first, second = self._body(forward), self._body(backward)
-        names = ", ".join(self.names[value] for value in saved)
+        names = listed([self.names[value] for value in saved])
+        unpacked = [f"        {names} = saved", "        saved.clear()"] if saved else []
         # An index that is an argument may change before the way back; floating-point arguments are the caller's care.
         indices = {value for value in self.program.inputs if value.dtype.kind in "iub"}
         kept = ", ".join(self.names[value] + ".copy()" * (value in indices) for value in saved)
@@ -291,13 +282,13 @@ class Writer:
             f"def bind({bound}):",
             *(["    # Views of the parameters: made once.", *once, ""] if once else []),
             f"    def forward({', '.join(self.names[value] for value in self.program.inputs)}):",
-            *first,
-            f"        return ({''.join(f'{output}, ' for output in outputs).strip()}), [{kept}]",
+            *self._body(forward),
+            f"        return ({listed(outputs)}), [{kept}]",
             "",
             f"    def backward({', '.join([*(self.names[value] for value in self.program.seeds), 'saved'])}):",
-            *([f"        {names}{',' * (len(saved) == 1)} = saved", "        saved.clear()"] if saved else []),
-            *second,
-            f"        return {', '.join(gradients) or '()'}" + ("," if len(gradients) == 1 else ""),
+            *unpacked,
+            *self._body(backward),
+            f"        return {listed(gradients) or '()'}",
             "",
             "    return forward, backward",
         ]
@@ -343,6 +334,11 @@ OPERATORS = {
 SPELLED = {*SPELLED_AS_RESHAPE, *METHODS, np.transpose, shaping.getitem, network.pick}
 
 
+def listed(items: list[str]) -> str:
+    """What a tuple is written as: ``a, b``, and ``a,`` if that is all."""
+    return ", ".join(items) + "," * (len(items) == 1)
+
+
 def own(array: Any) -> Any:
     """An array as it is, or a copy if it is a view."""
     return array if array.base is None else array.copy()
@@ -379,5 +375,5 @@ def identifier(name: str) -> str:
 
 def is_plain(call: Call) -> bool:
     """Whether a call that changes the shape keeps the order of the elements, and copies only where it must."""
-    orders = [*(arg for arg in call.args if isinstance(arg, str)), call.kwargs.get("order", "C")]
-    return set(orders) == {"C"} and not call.kwargs.get("copy")
+    words = [arg for arg in (*call.args, *call.kwargs.values()) if isinstance(arg, str)]
+    return set(words) <= {"C"} and not call.kwargs.get("copy")
