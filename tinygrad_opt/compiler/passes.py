@@ -74,7 +74,7 @@ def clean_up(program: Program) -> None:
         _broadcast_by_itself(call, makers)
         makers[call.result] = call
         simpler = _neutral(call) if call.function in NEUTRAL else _same_array(call, makers)
-        return simpler if _looks_like(simpler, call.result) else None
+        return simpler if isinstance(simpler, Value) and simpler.kind == call.result.kind else None
 
     rewrite(program, clean)
 
@@ -155,13 +155,6 @@ def _same_array(call: Call, makers: dict[Value, Call]) -> Any:
             return last.args[0]
         last = makers.get(last.args[0])
     return None
-
-
-def _looks_like(operand: Any, result: Any) -> bool:
-    """Whether an operand has the shape, dtype and order of the result that it should take the place of."""
-    if not isinstance(operand, (Value, np.ndarray)) or operand.shape != result.shape or operand.dtype != result.dtype:
-        return False
-    return not isinstance(operand, Value) or operand.order == result.order
 
 
 def _broadcast_by_itself(call: Call, makers: dict[Value, Call]) -> None:

@@ -80,16 +80,16 @@ class Memory:
             result = call.result
             if is_elementwise(call) and result.shape:
                 operands = reversed(call.operands)  # the first of them is taken before others
-                dying = [x for x in operands if x in ours and self.last[x] == number and kind(x) == kind(result)]
-                candidates = dying or free.get(kind(result))
+                dying = [x for x in operands if x in ours and self.last[x] == number and x.kind == result.kind]
+                candidates = dying or free.get(result.kind)
                 if candidates:
                     self.into[result] = taken = candidates.pop()
                     ours.discard(taken)
             if makes_array(call.function):
                 ours.update(value for value in call.results if value not in self.pinned)
             for root in dict.fromkeys(self._arrays_of(call)):
-                if root in ours and self.last[root] == number and size(root) <= LARGE:
-                    free.setdefault(kind(root), []).append(root)
+                if root in ours and self.last[root] == number and root.nbytes <= LARGE:
+                    free.setdefault(root.kind, []).append(root)
 
     def _give_back(self, calls: list[tuple[int, Call]]) -> None:
         """Find the names of large arrays that nobody reads any more."""
@@ -97,7 +97,7 @@ class Memory:
             self.last[taken] = self.last[value]  # the array lives as long as the last that is written into it
         by_number: dict[float, Call] = dict(calls)
         for value in dict.fromkeys(x for _, call in calls for x in (*call.operands, *call.results)):
-            roots = [root for root in self.roots[value] if size(root) > LARGE and root not in self.known]
+            roots = [root for root in self.roots[value] if root.nbytes > LARGE and root not in self.known]
             end = by_number.get(min((self.last[root] for root in roots), default=NEVER))
             if end is not None:
                 self.gone.setdefault(end, []).append(value)
@@ -354,16 +354,6 @@ def is_elementwise(call: Call) -> bool:
     function = call.function
     plain = isinstance(function, np.ufunc) and not function.signature and function.nout == 1
     return plain and "where" not in call.kwargs
-
-
-def kind(value: Value) -> tuple[Any, ...]:
-    """What two arrays have in common if one can take the place of the other."""
-    return value.shape, value.dtype, value.order
-
-
-def size(value: Value) -> int:
-    """The bytes of the elements."""
-    return math.prod(value.shape) * value.dtype.itemsize
 
 
 def identifier(name: str) -> str:

@@ -22,7 +22,7 @@ from tinygrad_opt import graph, tensor
 from tinygrad_opt.compiler.guards import attributes, changes, met, methods, same, sort_argument, variables
 from tinygrad_opt.compiler.passes import simplify
 from tinygrad_opt.compiler.program import Program, Value, leaves_of, replaced
-from tinygrad_opt.compiler.source import Writer, identifier, size
+from tinygrad_opt.compiler.source import Writer, identifier
 from tinygrad_opt.compiler.trace import Tracing, trace
 from tinygrad_opt.compiler.watch import HookedError, is_tracing, running
 from tinygrad_opt.errors import CompileError, GraphError
@@ -380,7 +380,7 @@ def _report(program: Program, writer: Writer) -> Report:
         len(lines) - forward,
         len(writer.hoisted),
         len(memory.arrays),
-        sum(map(size, memory.arrays)),
+        sum(value.nbytes for value in memory.arrays),
     )
 
 
