@@ -116,13 +116,9 @@ PASSES: dict[str, Callable[[Program], None]] = {
 
 # What they ask --------------------------------------------------------------------------------------------------------
 
-NEUTRAL: dict[Any, dict[int, int]] = {  # by position, left or right, the operand that leaves the other as it is
-    np.add: {0: 0, 1: 0},
-    np.subtract: {1: 0},
-    np.multiply: {0: 1, 1: 1},
-    np.divide: {1: 1},
-    np.power: {1: 1},
-}
+# By position, left or right: the operand that leaves the other as it is.
+NEUTRAL: dict[Any, dict[int, int]] = {np.add: {0: 0, 1: 0}, np.subtract: {1: 0}}
+NEUTRAL |= {np.multiply: {0: 1, 1: 1}, np.divide: {1: 1}, np.power: {1: 1}}
 
 
 def _neutral(call: Call) -> Any:

@@ -233,8 +233,8 @@ class Writer:
             if function in METHODS and not call.kwargs and (args[0].shape or function is not np.dot):
                 return f"{x}.{METHODS[function]}({', '.join(map(self.text, args[1:]))})"
         number = isinstance(call.result, Value) and call.result.shape == () and call.result.dtype.kind == "f"
-        if function in OPERATORS and number and not call.kwargs:
-            return OPERATORS[function].format(*map(self.text, args))  # of numbers, a tenth of the time
+        if function in SYMBOLS and number and not call.kwargs:
+            return SYMBOLS[function].format(*map(self.text, args))  # of numbers, a tenth of the time
         given = [*map(self.text, args), *(f"{name}={self.text(value)}" for name, value in call.kwargs.items())]
         if out:
             given.append(f"out={out}")
@@ -265,14 +265,14 @@ class Writer:
 
     def source(self) -> str:
         """All of it."""
-        forward = [call for call in self.program.calls if not call.backward]
-        backward = [call for call in self.program.calls if call.backward]
+        once = [f"    {self.line(call)}" for call in self.program.calls if call.result in self.hoisted]
+        calls = [call for call in self.program.calls if call.result not in self.hoisted]
+        forward, backward = ([call for call in calls if call.backward is back] for back in (False, True))
         bound = ", ".join(self.names[value] for value in self.program.bound)
         given: set[Value] = set()
         outputs = [self.handed(value, given) for value in self.program.outputs + self.program.updates]
         gradients = [self.handed(value, given) for value in self.program.gradients]
         saved = self._saved(forward, backward)
-        once = [f"    {self.line(call)}" for call in self.program.calls if call.result in self.hoisted]
         names = listed([self.names[value] for value in saved])
         unpacked = [f"        {names} = saved", "        saved.clear()"] if saved else []
         # An index that is an argument may change before the way back; floating-point arguments are the caller's care.
@@ -298,18 +298,16 @@ class Writer:
     def _body(self, calls: list[Call]) -> list[str]:
         lines = []
         for call in calls:
-            if call.result not in self.hoisted:
-                lines.append(f"        {self.line(call)}")
-                gone = self.memory.gone.get(call, []) if call is not calls[-1] else []
-                lines += [f"        del {', '.join(self.names[value] for value in gone)}"] if gone else []
+            lines.append(f"        {self.line(call)}")
+            if call in self.memory.gone and call is not calls[-1]:
+                lines.append(f"        del {', '.join(self.names[value] for value in self.memory.gone[call])}")
         return lines
 
     def _saved(self, forward: list[Call], backward: list[Call]) -> list[Value]:
         """What the forward pass leaves for the backward pass, besides what was made once."""
-        there = {*self.program.inputs, *(value for call in forward for value in call.results)} - self.hoisted
-        used = (x for call in backward if call.result not in self.hoisted for x in call.operands)
-        handed = values_in(self.program.gradients)
-        return [value for value in dict.fromkeys((*used, *handed)) if value in there]
+        there = {*self.program.inputs, *(value for call in forward for value in call.results)}
+        used = [x for call in backward for x in call.operands] + values_in(self.program.gradients)
+        return [value for value in dict.fromkeys(used) if value in there]
 
     def compile(self) -> tuple[str, Bind]:
         """The code, and its function ``bind``."""
@@ -324,13 +322,7 @@ class Writer:
 
 SPELLED_AS_RESHAPE = {np.reshape, np.expand_dims, np.squeeze, np.ravel}
 METHODS = {np.dot: "dot", elementwise.astype: "astype", np.swapaxes: "swapaxes"}
-OPERATORS = {
-    np.add: "{} + {}",
-    np.subtract: "{} - {}",
-    np.multiply: "{} * {}",
-    np.divide: "{} / {}",
-    np.negative: "-{}",
-}
+SYMBOLS = {np.add: "{} + {}", np.subtract: "{} - {}", np.multiply: "{} * {}", np.divide: "{} / {}", np.negative: "-{}"}
 SPELLED = {*SPELLED_AS_RESHAPE, *METHODS, np.transpose, shaping.getitem, network.pick}
 
 

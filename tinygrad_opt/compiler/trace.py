@@ -272,25 +272,22 @@ class Tracing(Watch):
 
     def prepare(self, nodes: list[Node]) -> list[Node]:
         """Make the calls before ``nodes`` ready for the backward walk, name their results, and find the leaves."""
-        leaves, seen, waiting = [], set(nodes), list(nodes)
+        seen: set[Node] = set()
+        waiting: list[Node | None] = [*nodes]
         while waiting:
             node = waiting.pop()
-            if node.op is None:
-                leaves.append(node)
-                continue
-            if isinstance(node.out, Tracer) and node.out.value not in self.program.known:
-                node.out.value.name = node.op.name.rpartition(".")[2]
-            if not isinstance(node.op, _Careful):
-                node.op = _Careful(node.op)
-            new = {parent: None for parent in node.parents if parent is not None and parent not in seen}
-            seen.update(new)
-            waiting += new
-        return sorted(leaves, key=lambda node: node.index)
+            if node is not None and node not in seen:
+                seen.add(node)
+                waiting += node.parents
+                if node.op is not None and not isinstance(node.op, _Careful):
+                    self.rename(node.out, node.op.name.rpartition(".")[2])
+                    node.op = _Careful(node.op)
+        return sorted((node for node in seen if node.op is None), key=lambda node: node.index)
 
-    def name_gradient(self, gradient: Any, value: Value) -> None:
-        """Name a result after what it is the gradient of."""
-        if isinstance(gradient, Tracer) and gradient.value not in self.program.known:
-            gradient.value.name, gradient.value.of = "d_{}", value
+    def rename(self, result: Any, name: str, of: Value | None = None) -> None:
+        """Give a better name to what a call has computed."""
+        if isinstance(result, Tracer) and result.value not in self.program.known:
+            result.value.name, result.value.of = name, of
 
 
 def trace(tracing: Tracing, function: Function, args: Any, kwargs: Any, names: list[str]) -> Any:
@@ -333,7 +330,7 @@ def trace(tracing: Tracing, function: Function, args: Any, kwargs: Any, names: l
     tracing.check_side_effects()
     for leaf, gradient in grads.items():
         holder = leaf.out if isinstance(leaf.out, Tracer) else tracing.captured[id(sources[leaf])][1]
-        tracing.name_gradient(gradient, holder.value)
+        tracing.rename(gradient, "d_{}", holder.value)
     program.seeds = [seed.value for seed in seeds]
     program.gradients = [_value(gradient) for gradient in grads.values()]
     tracing.sources = [sources[leaf] for leaf in grads]
@@ -364,7 +361,7 @@ class _Careful:
                 del calls[before:]
                 result = tracing.record(rule, (g, out, *values), options)
             if isinstance(values[position], Tracer) and len(calls) > before:
-                tracing.name_gradient(result, values[position].value)
+                tracing.rename(result, "d_{}", values[position].value)
             return result
 
         return careful
