@@ -13,8 +13,6 @@ import numpy as np
 from tinygrad_opt.compiler.program import Call, Program, Value, replaced, values_in
 from tinygrad_opt.rules import elementwise
 
-Simplifier = Callable[[Call], Any]  # what takes the place of a call's result, or None: the call stays
-
 COPIES = {np.positive, np.copy, np.conjugate, np.real, elementwise.astype, np.ascontiguousarray}
 SHAPES = {np.reshape, np.ravel, np.squeeze, np.expand_dims, np.broadcast_to, np.swapaxes, np.moveaxis, np.transpose}
 
@@ -27,8 +25,8 @@ def simplify(program: Program) -> None:
         program.history[name] = len(program.calls)
 
 
-def rewrite(program: Program, simplifier: Simplifier) -> None:
-    """Ask ``simplifier`` for each call in turn whether something known can take its place."""
+def rewrite(program: Program, simplifier: Callable[[Call], Any]) -> None:
+    """Ask ``simplifier`` for each call in turn what takes the place of its result; None says that the call stays."""
     instead: dict[Value, Any] = {}
 
     def new(leaf: Any) -> Any:
@@ -57,9 +55,7 @@ def fold_constants(program: Program) -> None:
     """A call of nothing but constants is made now."""
 
     def fold(call: Call) -> Any:
-        if not call.pure or call.operands:
-            return None
-        return call.function(*call.args, **call.kwargs)
+        return call.function(*call.args, **call.kwargs) if call.pure and not call.operands else None
 
     rewrite(program, fold)
 
@@ -84,13 +80,9 @@ def merge_equal_calls(program: Program) -> None:
     seen: dict[Any, Any] = {}
 
     def merge(call: Call) -> Any:
-        if not call.pure:
-            return None
-        key = (call.function, _key(call.args), _key(call.kwargs))
-        if key in seen:
-            return seen[key]
-        seen[key] = call.result
-        return None
+        key = call.function, _key(call.args), _key(call.kwargs)
+        first = seen.setdefault(key, call.result) if call.pure else call.result
+        return first if first is not call.result else None
 
     rewrite(program, merge)
 

@@ -83,9 +83,9 @@ class Program:
         self.history: dict[str, int] = {}  # how many calls there were after tracing, and after each pass
 
     @property
-    def known(self) -> set[Value]:
-        """What goes in: all Values that no call computes."""
-        return {*self.inputs, *self.seeds, *self.bound}
+    def known(self) -> dict[Value, None]:
+        """What goes in, in order: all Values that no call computes."""
+        return dict.fromkeys((*self.bound, *self.inputs, *self.seeds))
 
     @property
     def wanted(self) -> list[Any]:

@@ -65,8 +65,8 @@ class Memory:
     @property
     def arrays(self) -> list[Value]:
         """The Values, one for each array, whose arrays a step makes."""
-        made = (value for call in self.program.calls for value in call.results if value.shape)
-        return [value for value in made if self.roots[value] == {value} and value not in self.into]
+        own = [value for value, roots in self.roots.items() if roots == {value} and value not in self.known]
+        return [value for value in own if value.shape and value not in self.into]
 
     def _arrays_of(self, call: Call) -> list[Value]:
         """The arrays that a call reads and makes, each by its root."""
@@ -127,9 +127,7 @@ class Writer:
 
     def _name_values(self) -> None:
         """A name for every Value: where several would have the same, they are numbered."""
-        calls = self.program.calls
-        values: list[Value] = [*self.program.bound, *self.program.inputs, *self.program.seeds]
-        values += [value for call in calls for value in call.results]
+        values = [*self.program.known, *self.makers]
         count = Counter((value.name, value.of) for value in values)
         for value in values:
             stem = value.name if value.of is None else value.name.format(self.names.get(value.of, "x"))
@@ -268,7 +266,6 @@ class Writer:
         once = [f"    {self.line(call)}" for call in self.program.calls if call.result in self.hoisted]
         calls = [call for call in self.program.calls if call.result not in self.hoisted]
         forward, backward = ([call for call in calls if call.backward is back] for back in (False, True))
-        bound = ", ".join(self.names[value] for value in self.program.bound)
         given: set[Value] = set()
         outputs = [self.handed(value, given) for value in self.program.outputs + self.program.updates]
         gradients = [self.handed(value, given) for value in self.program.gradients]
@@ -279,7 +276,7 @@ class Writer:
         indices = {value for value in self.program.inputs if value.dtype.kind in "iub"}
         kept = ", ".join(self.names[value] + ".copy()" * (value in indices) for value in saved)
         body = [
-            f"def bind({bound}):",
+            f"def bind({', '.join(self.names[value] for value in self.program.bound)}):",
             *(["    # Views of the parameters: made once.", *once, ""] if once else []),
             f"    def forward({', '.join(self.names[value] for value in self.program.inputs)}):",
             *self._body(forward),
