@@ -179,7 +179,7 @@ class Writer:
         """A constant array: one that is the same number everywhere is written down."""
         first = array.ravel()[:1]
         same = array.tobytes() == first.tobytes() * array.size  # not so 0.0 and -0.0
-        if not array.size or array.dtype.kind not in "fiub" or not same or repr(first.item()) in ("-0.0", "nan"):
+        if not array.size or array.dtype.kind not in "fiub" or not same or str(first.item()) in ("-0.0", "nan"):
             return self._constant("constant", array)
         maker = {0: "zeros", 1: "ones"}.get(first.item(), "full")
         number = f"{first.item()!r}, " if maker == "full" else ""
@@ -210,13 +210,11 @@ class Writer:
 
     def line(self, call: Call) -> str:
         """A call as an assignment."""
-        out = self.memory.into.get(call.result) if isinstance(call.result, Value) else None
-        right = self.expression(call, None if out is None else self.names[out])
         names = [self.names[value] for value in call.results]
         left = listed(names) if isinstance(call.result, tuple) else names[0]
-        return f"{left} = {right}" if left else right
+        return f"{left} = {self.expression(call)}" if left else self.expression(call)
 
-    def expression(self, call: Call, out: str | None) -> str:
+    def expression(self, call: Call) -> str:
         """The right side, spelled as people spell it."""
         function, args = call.function, call.args
         if args and isinstance(args[0], (Value, np.ndarray)):
@@ -234,8 +232,8 @@ class Writer:
         if function in SYMBOLS and number and not call.kwargs:
             return SYMBOLS[function].format(*map(self.text, args))  # of numbers, a tenth of the time
         given = [*map(self.text, args), *(f"{name}={self.text(value)}" for name, value in call.kwargs.items())]
-        if out:
-            given.append(f"out={out}")
+        if call.result in self.memory.into:
+            given.append(f"out={self.names[self.memory.into[call.result]]}")
         return f"{self.function(function)}({', '.join(given)})"
 
     def index(self, index: Any) -> str:
