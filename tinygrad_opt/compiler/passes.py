@@ -13,8 +13,6 @@ import numpy as np
 from tinygrad_opt.compiler.program import Call, Program, Value, replaced, values_in
 from tinygrad_opt.rules import elementwise
 
-Simplifier = Callable[[Call], Any]  # what takes the place of a call's result, or None: the call stays
-
 COPIES = {np.positive, np.copy, np.conjugate, np.real, elementwise.astype, np.ascontiguousarray}
 SHAPES = {np.reshape, np.ravel, np.squeeze, np.expand_dims, np.broadcast_to, np.swapaxes, np.moveaxis, np.transpose}
 
@@ -27,8 +25,8 @@ def simplify(program: Program) -> None:
         program.history[name] = len(program.calls)
 
 
-def rewrite(program: Program, simplifier: Simplifier) -> None:
-    """Ask ``simplifier`` for each call in turn whether something known can take its place."""
+def rewrite(program: Program, simplifier: Callable[[Call], Any]) -> None:
+    """Ask ``simplifier`` for each call in turn what takes the place of its result; None says that the call stays."""
     instead: dict[Value, Any] = {}
 
     def new(leaf: Any) -> Any:
@@ -46,9 +44,8 @@ def rewrite(program: Program, simplifier: Simplifier) -> None:
         else:
             instead.update(zip(call.results, simpler if isinstance(call.result, tuple) else (simpler,), strict=True))
     program.calls = kept
-    program.outputs, program.updates, program.gradients = replaced(
-        [program.outputs, program.updates, program.gradients], new
-    )
+    for values in (program.outputs, program.updates, program.gradients):
+        values[:] = map(new, values)
 
 
 # The passes ----------------------------------------------------------------------------------------------------------
@@ -58,9 +55,7 @@ def fold_constants(program: Program) -> None:
     """A call of nothing but constants is made now."""
 
     def fold(call: Call) -> Any:
-        if not call.pure or any(True for _ in call.operands):
-            return None
-        return call.function(*call.args, **call.kwargs)
+        return call.function(*call.args, **call.kwargs) if call.pure and not call.operands else None
 
     rewrite(program, fold)
 
@@ -75,7 +70,7 @@ def clean_up(program: Program) -> None:
         _broadcast_by_itself(call, makers)
         makers[call.result] = call
         simpler = _neutral(call) if call.function in NEUTRAL else _same_array(call, makers)
-        return simpler if _looks_like(simpler, call.result) else None
+        return simpler if isinstance(simpler, Value) and simpler.kind == call.result.kind else None
 
     rewrite(program, clean)
 
@@ -85,13 +80,9 @@ def merge_equal_calls(program: Program) -> None:
     seen: dict[Any, Any] = {}
 
     def merge(call: Call) -> Any:
-        if not call.pure:
-            return None
-        key = (call.function, _key(call.args), _key(call.kwargs))
-        if key in seen:
-            return seen[key]
-        seen[key] = call.result
-        return None
+        key = call.function, _key(call.args), _key(call.kwargs)
+        first = seen.setdefault(key, call.result) if call.pure else call.result
+        return first if first is not call.result else None
 
     rewrite(program, merge)
 
@@ -117,22 +108,17 @@ PASSES: dict[str, Callable[[Program], None]] = {
 
 # What they ask --------------------------------------------------------------------------------------------------------
 
-NEUTRAL: dict[Any, tuple[float | None, float | None]] = {  # the operand, left or right, that leaves the other as it is
-    np.add: (0, 0),
-    np.subtract: (None, 0),
-    np.multiply: (1, 1),
-    np.divide: (None, 1),
-    np.power: (None, 1),
-}
+# By position, left or right: the operand that leaves the other as it is.
+NEUTRAL: dict[Any, dict[int, int]] = {np.add: {0: 0, 1: 0}, np.subtract: {1: 0}}
+NEUTRAL |= {np.multiply: {0: 1, 1: 1}, np.divide: {1: 1}, np.power: {1: 1}}
 
 
 def _neutral(call: Call) -> Any:
     """The other operand, where one is neutral."""
-    if len(call.args) != 2 or call.kwargs:
-        return None
-    for operand, other, neutral in zip(call.args, call.args[::-1], NEUTRAL[call.function], strict=True):
-        if neutral is not None and _is_all(operand, neutral):
-            return other
+    if len(call.args) == 2 and not call.kwargs:
+        for position, number in NEUTRAL[call.function].items():
+            if _is_all(call.args[position], number):
+                return call.args[1 - position]
     return None
 
 
@@ -142,46 +128,32 @@ def _is_all(operand: Any, number: float) -> bool:
 
 
 def _same_array(call: Call, makers: dict[Value, Call]) -> Any:
-    """The operand of a call that only copies it, or gives it the shape that it has; the inner one of two transposes."""
-    x = call.args[0] if call.args else None
+    """The operand of a call that only copies it; or what calls of SHAPES start from that move no element in the end."""
     if call.function in COPIES:
-        return x
-    if not isinstance(x, Value) or call.function not in SHAPES:
-        return None
-    maker = makers.get(x)
-    if maker is not None and call.function is maker.function is np.transpose and len(call.args[1:]) < 2:
-        first, second = _axes(maker), _axes(call)
-        if [first[a] for a in second] == sorted(first):
-            return maker.args[0]
-    moves = call.function in (np.swapaxes, np.moveaxis, np.transpose)
-    return x if x.shape == call.result.shape and not (moves and len(x.shape) > 1) else None
-
-
-def _axes(call: Call) -> list[int]:
-    """The permutation of a transpose."""
-    axes = call.args[1] if len(call.args) > 1 else call.kwargs.get("axes")
-    ndim = len(call.result.shape)
-    return [int(a) % ndim for a in (range(ndim)[::-1] if axes is None else axes)]
-
-
-def _looks_like(operand: Any, result: Any) -> bool:
-    """Whether an operand has the shape, dtype and order of the result that it should take the place of."""
-    if not isinstance(operand, (Value, np.ndarray)) or operand.shape != result.shape or operand.dtype != result.dtype:
-        return False
-    return not isinstance(operand, Value) or operand.order == result.order
+        return call.args[0]
+    chain: list[Call] = []
+    last: Call | None = call
+    while last is not None and last.function in SHAPES and last.operands == [*last.args[:1]]:
+        chain.insert(0, last)
+        start = moved = np.empty(last.args[0].shape)  # nobody reads the elements: it tells where each of them lies
+        start.flags.writeable = False
+        for each in chain:
+            moved = each.function(moved, *each.args[1:], **each.kwargs)
+        if moved.__array_interface__ == start.__array_interface__:
+            return last.args[0]
+        last = makers.get(last.args[0])
+    return None
 
 
 def _broadcast_by_itself(call: Call, makers: dict[Value, Call]) -> None:
     """Give a ufunc the array that was repeated, where another operand has the shape of the result."""
-    if not isinstance(call.function, np.ufunc) or call.function.signature or call.kwargs:
-        return
-    full = [isinstance(a, (Value, np.ndarray)) and a.shape == call.result.shape for a in call.args]
-    for position, operand in enumerate(call.args):
-        maker = makers.get(operand) if isinstance(operand, Value) else None
-        others = full[:position] + full[position + 1 :]
-        if maker is not None and maker.function is np.broadcast_to and any(others):
-            call.args = (*call.args[:position], maker.args[0], *call.args[position + 1 :])
-            full[position] = False
+    if isinstance(call.function, np.ufunc) and not call.function.signature and not call.kwargs:
+        for position, operand in enumerate(call.args):
+            maker = makers.get(operand) if isinstance(operand, Value) else None
+            if maker is not None and maker.function is np.broadcast_to:
+                args = (*call.args[:position], maker.args[0], *call.args[position + 1 :])
+                if np.broadcast_shapes(*map(np.shape, args)) == call.result.shape:
+                    call.args = args
 
 
 def _key(tree: Any) -> Any:
@@ -189,11 +161,9 @@ def _key(tree: Any) -> Any:
     if isinstance(tree, (tuple, list)):
         return type(tree), tuple(map(_key, tree))
     if isinstance(tree, dict):
-        return tuple((name, _key(value)) for name, value in sorted(tree.items()))
-    if isinstance(tree, slice):
-        return slice, tree.start, tree.stop, tree.step
+        return _key(sorted(tree.items()))
     if isinstance(tree, np.ndarray) and tree.size <= 100_000:
         return tree.shape, tree.dtype, tree.tobytes()
-    if isinstance(tree, (int, float, str, bool, np.generic, np.dtype, type(None))):
+    if isinstance(tree, (int, float, str, bool, np.generic, np.dtype, slice, type(None))):
         return type(tree), repr(tree)
     return id(tree)

@@ -9,7 +9,8 @@ Value, so one that is equal to another can always take its place.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,19 +19,18 @@ Function = Callable[..., Any]
 
 
 class Value:
-    """An array that is known when the program runs: what is known before is its shape, dtype and order.
+    """An array that is known when the program runs: what is known before is its shape, dtype, bytes, and kind.
 
+    Arrays of the same kind can take the place of each other: they have the same shape and dtype, and lie in one order.
     ``of`` is the Value that the name refers to: "d_{}" is the gradient of that one, "{}_T" its transpose.
     """
-
-    __slots__ = ("dtype", "name", "of", "order", "shape")
 
     def __init__(self, name: str, sample: Any, of: Value | None = None) -> None:
         self.name, self.of = name, of
         self.shape: tuple[int, ...] = sample.shape
         self.dtype: np.dtype[Any] = sample.dtype
-        flags = sample.flags
-        self.order = "C" if flags.c_contiguous else "F" if flags.f_contiguous else None  # None: lies in some other way
+        self.nbytes: int = sample.nbytes
+        self.kind = (self.shape, self.dtype, sample.flags.c_contiguous, sample.flags.f_contiguous)
 
     def __repr__(self) -> str:
         return f"{self.name} {self.dtype}{list(self.shape)}"
@@ -38,8 +38,6 @@ class Value:
 
 class Call:
     """One call of ``function``; ``result`` is a Value, or a tuple of them."""
-
-    __slots__ = ("args", "backward", "function", "kwargs", "result", "shares")
 
     def __init__(self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any], backward: bool) -> None:
         self.function = function
@@ -50,9 +48,9 @@ class Call:
         self.shares: list[Value] = []  # the operands whose memory the result is a view of
 
     @property
-    def operands(self) -> Iterator[Value]:
+    def operands(self) -> list[Value]:
         """The Values among the arguments."""
-        yield from values_in((self.args, self.kwargs))
+        return values_in((self.args, self.kwargs))
 
     @property
     def results(self) -> tuple[Value, ...]:
@@ -85,9 +83,9 @@ class Program:
         self.history: dict[str, int] = {}  # how many calls there were after tracing, and after each pass
 
     @property
-    def known(self) -> set[Value]:
-        """What goes in: all Values that no call computes."""
-        return {*self.inputs, *self.seeds, *self.bound}
+    def known(self) -> dict[Value, None]:
+        """What goes in, in order: all Values that no call computes."""
+        return dict.fromkeys((*self.bound, *self.inputs, *self.seeds))
 
     @property
     def wanted(self) -> list[Any]:
@@ -95,15 +93,16 @@ class Program:
         return self.outputs + self.updates + self.gradients
 
 
-def values_in(tree: Any) -> Iterator[Value]:
-    """The Values nested in tuples, lists, dicts and slices, in order."""
-    if isinstance(tree, Value):
-        yield tree
-    elif isinstance(tree, (tuple, list)):
-        for item in tree:
-            yield from values_in(item)
-    elif isinstance(tree, dict):
-        yield from values_in(tuple(tree.values()))
+def leaves_of(tree: Any) -> list[Any]:
+    """What is nested in tuples, lists, dicts and dataclasses, in order."""
+    leaves: list[Any] = []
+    replaced(tree, leaves.append)
+    return leaves
+
+
+def values_in(tree: Any) -> list[Value]:
+    """The Values among the leaves."""
+    return [leaf for leaf in leaves_of(tree) if isinstance(leaf, Value)]
 
 
 def replaced(tree: Any, new: Callable[[Any], Any]) -> Any:
@@ -111,16 +110,12 @@ def replaced(tree: Any, new: Callable[[Any], Any]) -> Any:
     if isinstance(tree, (tuple, list)):
         items = [replaced(item, new) for item in tree]
         return type(tree)(*items) if hasattr(tree, "_fields") else type(tree)(items)
-    if isinstance(tree, dict):
-        whole = {} if type(tree) is dict else copy.copy(tree)  # there may be more to it, such as a default
-        for name, value in tree.items():
-            whole[name] = replaced(value, new)
-        return whole
-    if is_record(tree):
-        record = copy.copy(tree)
+    if isinstance(tree, dict) or is_record(tree):
+        whole = copy.copy(tree)  # there may be more to it, such as a default
+        put = whole.__setitem__ if isinstance(tree, dict) else functools.partial(object.__setattr__, whole)
         for name, value in fields(tree).items():
-            object.__setattr__(record, name, replaced(value, new))
-        return record
+            put(name, replaced(value, new))
+        return whole
     return new(tree)
 
 
@@ -130,5 +125,7 @@ def is_record(thing: Any) -> bool:
 
 
 def fields(record: Any) -> dict[str, Any]:
-    """The values of a dataclass by name."""
+    """The values of a dataclass, or of a dict, by name."""
+    if isinstance(record, dict):
+        return record
     return {name: getattr(record, name) for name in type(record).__dataclass_fields__ if hasattr(record, name)}

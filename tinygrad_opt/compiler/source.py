@@ -14,8 +14,8 @@ import math
 import re
 import unicodedata
 import weakref
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ from tinygrad_opt.rules.registry import name_of
 
 Bind = Callable[..., tuple[Callable[..., Any], Callable[..., Any]]]
 
-VIEWS = {np.transpose, np.swapaxes, np.moveaxis, np.expand_dims, np.squeeze, np.broadcast_to}
+VIEWS = {np.transpose, np.swapaxes, np.moveaxis, np.expand_dims, np.squeeze, np.broadcast_to, shaping.getitem}
 NO_VIEWS = {np.dot, np.where, np.concatenate, np.clip, elementwise.astype, network.pick}  # nor are ufuncs
 LARGE = 16_384  # bytes: arrays that are larger are held no longer than they are needed, which costs a little time
 LARGEST_CONSTANT = 65_536  # bytes: larger ones, such as the zeros of relu, are made where they are used
@@ -44,69 +44,63 @@ class Memory:
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        self.roots: dict[Value, set[Value]] = {value: {value} for value in program.known}  # whose array it is in
-        for call in program.calls:
+        self.known = program.known
+        self.roots: dict[Value, set[Value]] = {value: {value} for value in self.known}  # whose array it is in
+        self.last: dict[Value, float] = {}  # of each array, by its root, the number of the last call that reads it
+        for number, call in enumerate(program.calls):
             shared = set().union(*(self.roots[x] for x in call.shares))
             self.roots.update((value, shared or {value}) for value in call.results)
-        self.last = self._last_uses()
-        self.ending: dict[float, list[Value]] = {}  # by the number of the last call that reads it
-        for value, number in self.last.items():
-            self.ending.setdefault(number, []).append(value)
+            self.last.update(dict.fromkeys(self._arrays_of(call), number))
+        self.last.update((root, NEVER) for value in values_in(program.wanted) for root in self.roots[value])
+        # What others than these read, such as a reshape, may live on in a view, or not: as it lies in memory.
+        readers = [call for call in program.calls if call.function not in VIEWS and not makes_array(call.function)]
+        self.pinned = {root for call in readers for x in call.operands for root in self.roots[x]}
         self.into: dict[Value, Value] = {}
         self.gone: dict[Call, list[Value]] = {}
         for backward in (False, True):
-            self._plan([(n, call) for n, call in enumerate(program.calls) if call.backward is backward])
+            calls = [(n, call) for n, call in enumerate(program.calls) if call.backward is backward]
+            self._take_over(calls)
+            self._give_back(calls)
 
     @property
     def arrays(self) -> list[Value]:
         """The Values, one for each array, whose arrays a step makes."""
-        made = (value for call in self.program.calls for value in call.results if value.shape)
-        return [value for value in made if self.roots[value] == {value} and value not in self.into]
+        own = [value for value, roots in self.roots.items() if roots == {value} and value not in self.known]
+        return [value for value in own if value.shape and value not in self.into]
 
-    def _last_uses(self) -> dict[Value, float]:
-        """For each array, by the Value that it belongs to, the number of the last call that reads it."""
-        last: dict[Value, float] = {}
-        for number, call in enumerate(self.program.calls):
-            last.update((value, number) for value in call.results)
-            last.update((root, number) for operand in call.operands for root in self.roots[operand])
-        for value in values_in(self.program.wanted):
-            last.update(dict.fromkeys(self.roots[value], NEVER))
-        return last
+    def _arrays_of(self, call: Call) -> list[Value]:
+        """The arrays that a call reads and makes, each by its root."""
+        return [root for x in (*call.operands, *call.results) for root in self.roots[x]]
 
-    def _plan(self, calls: list[tuple[int, Call]]) -> None:
-        made = {value for _, call in calls for value in call.results}
-        names: dict[Value, list[Value]] = {}  # the Values in each array that is alive, by the one whose array it is
-        for value in dict.fromkeys(x for _, call in calls for x in call.operands if x not in made):
-            for root in self.roots[value] - self.program.known:
-                names.setdefault(root, []).append(value)
-        # What others than these read, such as a reshape, may live on in a view, or not: as it lies in memory.
-        known = {*VIEWS, shaping.getitem}
-        readers = (c for _, c in calls if c.function not in known and not makes_array(c.function))
-        pinned = {root for c in readers for x in c.operands for root in self.roots[x]}
+    def _take_over(self, calls: list[tuple[int, Call]]) -> None:
+        """Find what is written into the array of another."""
         ours: set[Value] = set()  # arrays that may be written over when nobody reads them any more,
         free: dict[Any, list[Value]] = {}  # and those that nobody reads any more
         for number, call in calls:
             result = call.result
             if is_elementwise(call) and result.shape:
-                operands = reversed([*call.operands])  # the first of them is taken before others
-                dying = [x for x in operands if x in ours and self.last[x] == number and kind(x) == kind(result)]
-                candidates = dying or free.get(kind(result))
+                operands = reversed(call.operands)  # the first of them is taken before others
+                dying = [x for x in operands if x in ours and self.last[x] == number and x.kind == result.kind]
+                candidates = dying or free.get(result.kind)
                 if candidates:
                     self.into[result] = taken = candidates.pop()
-                    names[result] = names.pop(taken, [])
-            for value in call.results:
-                for root in self.roots[value] - self.program.known:
-                    names.setdefault(root, []).append(value)
-                if makes_array(call.function) and value not in pinned:
-                    ours.add(value)
-            for value in [x for x in self.ending.get(number, ()) if x in names]:
-                if size(value) > LARGE:
-                    dead = dict.fromkeys(names.pop(value))
-                    self.gone.setdefault(call, []).extend(dead)
-                    names = {x: [name for name in those if name not in dead] for x, those in names.items()}
-                elif value in ours:
-                    names.pop(value)
-                    free.setdefault(kind(value), []).append(value)
+                    ours.discard(taken)
+            if makes_array(call.function):
+                ours.update(value for value in call.results if value not in self.pinned)
+            for root in dict.fromkeys(self._arrays_of(call)):
+                if root in ours and self.last[root] == number and root.nbytes <= LARGE:
+                    free.setdefault(root.kind, []).append(root)
+
+    def _give_back(self, calls: list[tuple[int, Call]]) -> None:
+        """Find the names of large arrays that nobody reads any more."""
+        for value, taken in reversed(self.into.items()):
+            self.last[taken] = self.last[value]  # the array lives as long as the last that is written into it
+        by_number: dict[float, Call] = dict(calls)
+        for value in dict.fromkeys(x for _, call in calls for x in (*call.operands, *call.results)):
+            roots = [root for root in self.roots[value] if root.nbytes > LARGE and root not in self.known]
+            end = by_number.get(min((self.last[root] for root in roots), default=NEVER))
+            if end is not None:
+                self.gone.setdefault(end, []).append(value)
 
 
 class Writer:
@@ -120,7 +114,7 @@ class Writer:
         self.constants: dict[Any, str] = {}  # by id, or by the code that makes it
         self.made: list[str] = []  # lines that make constants
         self.names: dict[Value, str] = {}
-        self.numbers: dict[str, Iterator[int]] = {}  # those that are left for each stem
+        self.numbers: Any = defaultdict(lambda: itertools.count(1))  # those that are left for each stem
         self.taken = {*keyword.kwlist, *keyword.softkwlist, *OWN_NAMES}
         for call in program.calls:  # functions have the names that are theirs
             if call.function not in SPELLED:
@@ -133,9 +127,7 @@ class Writer:
 
     def _name_values(self) -> None:
         """A name for every Value: where several would have the same, they are numbered."""
-        calls = self.program.calls
-        values: list[Value] = [*self.program.bound, *self.program.inputs, *self.program.seeds]
-        values += [value for call in calls for value in call.results]
+        values = [*self.program.known, *self.makers]
         count = Counter((value.name, value.of) for value in values)
         for value in values:
             stem = value.name if value.of is None else value.name.format(self.names.get(value.of, "x"))
@@ -144,8 +136,8 @@ class Writer:
 
     def _fresh(self, stem: str, numbered: bool) -> str:
         """A name that nothing has yet: the stem, with a number where there are several."""
-        numbers = (f"{stem}{number}" for number in self.numbers.setdefault(stem, itertools.count(1)))
-        name = next(name for name in itertools.chain([] if numbered else [stem], numbers) if name not in self.taken)
+        names = itertools.chain([] if numbered else [stem], (f"{stem}{number}" for number in self.numbers[stem]))
+        name = next(name for name in names if name not in self.taken)
         self.taken.add(name)
         return name
 
@@ -173,31 +165,25 @@ class Writer:
         if isinstance(operand, np.dtype):
             return f"np.{operand.name}" if hasattr(np, operand.name) else repr(operand.str)
         if isinstance(operand, (tuple, list)) and not hasattr(operand, "_fields"):
-            items = ", ".join(map(self.text, operand))
-            if isinstance(operand, list):
-                return f"[{items}]"
-            return f"({items},)" if len(operand) == 1 else f"({items})"
-        if isinstance(operand, slice):
-            return f"slice({operand.start}, {operand.stop}, {operand.step})"
-        if operand is None or operand is Ellipsis or type(operand) in (bool, int, float, str):
-            return "..." if operand is Ellipsis else repr(operand)
+            items = [self.text(item) for item in operand]
+            return f"[{', '.join(items)}]" if isinstance(operand, list) else f"({listed(items)})"
+        if operand is None or type(operand) in (bool, int, float, str, slice):
+            return repr(operand)
+        if operand is Ellipsis:
+            return "..."
         if isinstance(operand, np.generic):
             return repr(operand) if np.isfinite(operand) else self._constant("constant", operand)
         return self._constant(getattr(operand, "__name__", type(operand).__name__), operand)
 
     def _array(self, array: Any) -> str:
         """A constant array: one that is the same number everywhere is written down."""
-        flat = array.ravel()
-        if not array.size or array.dtype.kind not in "fiub" or not (flat == flat[0]).all():
+        first = array.ravel()[:1]
+        same = array.tobytes() == first.tobytes() * array.size  # not so 0.0 and -0.0
+        if not array.size or array.dtype.kind not in "fiub" or not same or str(first.item()) in ("-0.0", "nan"):
             return self._constant("constant", array)
-        if flat[0] == 0 and array.dtype.kind == "f" and np.signbit(flat).any():  # -0.0 == 0.0
-            return self._constant("constant", array)
-        dtype, first = self.text(array.dtype), flat[0].item()
-        if array.shape == ():
-            return self._constant("constant", array, f"np.array({first!r}, {dtype})")
-        maker = {0: "zeros", 1: "ones"}.get(first, "full")
-        inner = f"{array.shape}, {dtype}" if maker != "full" else f"{array.shape}, {first!r}, {dtype}"
-        code = f"np.{maker}({inner})"
+        maker = {0: "zeros", 1: "ones"}.get(first.item(), "full")
+        number = f"{first.item()!r}, " if maker == "full" else ""
+        code = f"np.{maker}({array.shape}, {number}{self.text(array.dtype)})"
         return code if array.nbytes > LARGEST_CONSTANT else self._constant(maker, array, code)
 
     def function(self, function: Function) -> str:
@@ -218,21 +204,17 @@ class Writer:
         """The views that are made once: those of bound arrays."""
         fixed = set(self.program.bound)
         for call in self.program.calls:
-            view = call.function in VIEWS or (call.function is shaping.getitem and is_basic(call.args[1]))
-            if view and isinstance(call.result, Value) and call.result.shape and fixed.issuperset(call.operands):
+            if call.function in VIEWS and call.shares and fixed.issuperset(call.operands):
                 fixed.add(call.result)
         return fixed.difference(self.program.bound)
 
     def line(self, call: Call) -> str:
         """A call as an assignment."""
-        out = self.memory.into.get(call.result) if isinstance(call.result, Value) else None
-        right = self.expression(call, None if out is None else self.names[out])
-        left = ", ".join(self.names[value] for value in call.results)
-        if isinstance(call.result, tuple) and len(call.result) == 1:
-            left += ","
-        return f"{left} = {right}" if left else right
+        names = [self.names[value] for value in call.results]
+        left = listed(names) if isinstance(call.result, tuple) else names[0]
+        return f"{left} = {self.expression(call)}" if left else self.expression(call)
 
-    def expression(self, call: Call, out: str | None) -> str:
+    def expression(self, call: Call) -> str:
         """The right side, spelled as people spell it."""
         function, args = call.function, call.args
         if args and isinstance(args[0], (Value, np.ndarray)):
@@ -247,11 +229,11 @@ class Writer:
             if function in METHODS and not call.kwargs and (args[0].shape or function is not np.dot):
                 return f"{x}.{METHODS[function]}({', '.join(map(self.text, args[1:]))})"
         number = isinstance(call.result, Value) and call.result.shape == () and call.result.dtype.kind == "f"
-        if function in OPERATORS and number and not call.kwargs:
-            return OPERATORS[function].format(*map(self.text, args))  # of numbers, a tenth of the time
+        if function in SYMBOLS and number and not call.kwargs:
+            return SYMBOLS[function].format(*map(self.text, args))  # of numbers, a tenth of the time
         given = [*map(self.text, args), *(f"{name}={self.text(value)}" for name, value in call.kwargs.items())]
-        if out:
-            given.append(f"out={out}")
+        if call.result in self.memory.into:
+            given.append(f"out={self.names[self.memory.into[call.result]]}")
         return f"{self.function(function)}({', '.join(given)})"
 
     def index(self, index: Any) -> str:
@@ -260,12 +242,10 @@ class Writer:
         def part(index: Any) -> str:
             if not isinstance(index, slice):
                 return self.text(index)
-            ends = ["" if n is None else repr(n) for n in (index.start, index.stop)]
-            return ":".join(ends) + (f":{index.step}" if index.step is not None else "")
+            ends = ["" if n is None else self.text(n) for n in (index.start, index.stop, index.step)]
+            return ":".join(ends if ends[2] else ends[:2])
 
-        if isinstance(index, tuple) and index:
-            return ", ".join(map(part, index)) + ("," if len(index) == 1 else "")
-        return part(index)
+        return listed([part(item) for item in index]) if isinstance(index, tuple) and index else part(index)
 
     def handed(self, value: Any, given: set[Value]) -> str:
         """Something that comes out: as it is where that is an array of its own, and otherwise as a copy."""
@@ -281,30 +261,29 @@ class Writer:
 
     def source(self) -> str:
         """All of it."""
-        forward = [call for call in self.program.calls if not call.backward]
-        backward = [call for call in self.program.calls if call.backward]
-        bound = ", ".join(self.names[value] for value in self.program.bound)
+        once = [f"    {self.line(call)}" for call in self.program.calls if call.result in self.hoisted]
+        calls = [call for call in self.program.calls if call.result not in self.hoisted]
+        forward, backward = ([call for call in calls if call.backward is back] for back in (False, True))
         given: set[Value] = set()
         outputs = [self.handed(value, given) for value in self.program.outputs + self.program.updates]
         gradients = [self.handed(value, given) for value in self.program.gradients]
         saved = self._saved(forward, backward)
-        once = [f"    {self.line(call)}" for call in self.program.calls if call.result in self.hoisted]
-        first, second = self._body(forward), self._body(backward)
-        names = ", ".join(self.names[value] for value in saved)
+        names = listed([self.names[value] for value in saved])
+        unpacked = [f"        {names} = saved", "        saved.clear()"] if saved else []
         # An index that is an argument may change before the way back; floating-point arguments are the caller's care.
         indices = {value for value in self.program.inputs if value.dtype.kind in "iub"}
         kept = ", ".join(self.names[value] + ".copy()" * (value in indices) for value in saved)
         body = [
-            f"def bind({bound}):",
+            f"def bind({', '.join(self.names[value] for value in self.program.bound)}):",
             *(["    # Views of the parameters: made once.", *once, ""] if once else []),
             f"    def forward({', '.join(self.names[value] for value in self.program.inputs)}):",
-            *first,
-            f"        return ({''.join(f'{output}, ' for output in outputs).strip()}), [{kept}]",
+            *self._body(forward),
+            f"        return ({listed(outputs)}), [{kept}]",
             "",
             f"    def backward({', '.join([*(self.names[value] for value in self.program.seeds), 'saved'])}):",
-            *([f"        {names}{',' * (len(saved) == 1)} = saved", "        saved.clear()"] if saved else []),
-            *second,
-            f"        return {', '.join(gradients) or '()'}" + ("," if len(gradients) == 1 else ""),
+            *unpacked,
+            *self._body(backward),
+            f"        return {listed(gradients) or '()'}",
             "",
             "    return forward, backward",
         ]
@@ -314,18 +293,16 @@ class Writer:
     def _body(self, calls: list[Call]) -> list[str]:
         lines = []
         for call in calls:
-            if call.result not in self.hoisted:
-                lines.append(f"        {self.line(call)}")
-                gone = self.memory.gone.get(call, []) if call is not calls[-1] else []
-                lines += [f"        del {', '.join(self.names[value] for value in gone)}"] if gone else []
+            lines.append(f"        {self.line(call)}")
+            if call in self.memory.gone and call is not calls[-1]:
+                lines.append(f"        del {', '.join(self.names[value] for value in self.memory.gone[call])}")
         return lines
 
     def _saved(self, forward: list[Call], backward: list[Call]) -> list[Value]:
         """What the forward pass leaves for the backward pass, besides what was made once."""
-        there = {*self.program.inputs, *(value for call in forward for value in call.results)} - self.hoisted
-        used = (x for call in backward if call.result not in self.hoisted for x in call.operands)
-        handed = values_in(self.program.gradients)
-        return [value for value in dict.fromkeys((*used, *handed)) if value in there]
+        there = {*self.program.inputs, *(value for call in forward for value in call.results)}
+        used = [x for call in backward for x in call.operands] + values_in(self.program.gradients)
+        return [value for value in dict.fromkeys(used) if value in there]
 
     def compile(self) -> tuple[str, Bind]:
         """The code, and its function ``bind``."""
@@ -340,14 +317,13 @@ class Writer:
 
 SPELLED_AS_RESHAPE = {np.reshape, np.expand_dims, np.squeeze, np.ravel}
 METHODS = {np.dot: "dot", elementwise.astype: "astype", np.swapaxes: "swapaxes"}
-OPERATORS = {
-    np.add: "{} + {}",
-    np.subtract: "{} - {}",
-    np.multiply: "{} * {}",
-    np.divide: "{} / {}",
-    np.negative: "-{}",
-}
+SYMBOLS = {np.add: "{} + {}", np.subtract: "{} - {}", np.multiply: "{} * {}", np.divide: "{} / {}", np.negative: "-{}"}
 SPELLED = {*SPELLED_AS_RESHAPE, *METHODS, np.transpose, shaping.getitem, network.pick}
+
+
+def listed(items: list[str]) -> str:
+    """What a tuple is written as: ``a, b``, and ``a,`` if that is all."""
+    return ", ".join(items) + "," * (len(items) == 1)
 
 
 def own(array: Any) -> Any:
@@ -367,16 +343,6 @@ def is_elementwise(call: Call) -> bool:
     return plain and "where" not in call.kwargs
 
 
-def kind(value: Value) -> tuple[Any, ...]:
-    """What two arrays have in common if one can take the place of the other."""
-    return value.shape, value.dtype, value.order
-
-
-def size(value: Value) -> int:
-    """The bytes of the elements."""
-    return math.prod(value.shape) * value.dtype.itemsize
-
-
 def identifier(name: str) -> str:
     """A name for the code: ``0.weight`` becomes ``layer0_weight``."""
     name = re.sub(r"\W+", "_", unicodedata.normalize("NFKC", name)).strip("_")
@@ -386,14 +352,5 @@ def identifier(name: str) -> str:
 
 def is_plain(call: Call) -> bool:
     """Whether a call that changes the shape keeps the order of the elements, and copies only where it must."""
-    orders = [*(arg for arg in call.args if isinstance(arg, str)), call.kwargs.get("order", "C")]
-    return set(orders) == {"C"} and not call.kwargs.get("copy")
-
-
-def is_basic(index: Any) -> bool:
-    """Whether an index makes a view: of whole numbers, slices, None and Ellipsis only."""
-    parts = index if isinstance(index, tuple) else (index,)
-    return all(
-        part is None or part is Ellipsis or (isinstance(part, (int, np.integer, slice)) and not isinstance(part, bool))
-        for part in parts
-    )
+    words = [arg for arg in (*call.args, *call.kwargs.values()) if isinstance(arg, str)]
+    return set(words) <= {"C"} and not call.kwargs.get("copy")

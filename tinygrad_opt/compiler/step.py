@@ -24,8 +24,8 @@ import numpy as np
 from tinygrad_opt import graph, tensor
 from tinygrad_opt.compiler.guards import changes, methods, reachable, same, sort_argument, variables
 from tinygrad_opt.compiler.passes import simplify
-from tinygrad_opt.compiler.program import Program, replaced
-from tinygrad_opt.compiler.source import Writer, identifier, size
+from tinygrad_opt.compiler.program import Program, leaves_of, replaced
+from tinygrad_opt.compiler.source import Writer, identifier
 from tinygrad_opt.compiler.trace import Tracing, trace
 from tinygrad_opt.compiler.watch import HookedError, is_tracing, running
 from tinygrad_opt.errors import CompileError, GraphError
@@ -363,16 +363,14 @@ def _argument_names(function: Function, args: tuple[Any, ...], kwargs: dict[str,
         parameters = inspect.signature(function).bind_partial(*args).arguments
     names: list[str] = []
     for name, value in (*parameters.items(), *kwargs.items()):
-        leaves: list[Any] = []
-        replaced(value, leaves.append)
-        names += [name for leaf in leaves if isinstance(leaf, (np.ndarray, np.generic, Tensor))]
+        names += [name for leaf in leaves_of(value) if isinstance(leaf, (np.ndarray, np.generic, Tensor))]
     return names
 
 
 def _report(program: Program, writer: Writer) -> Report:
     calls = Counter(call.backward for call in program.calls if call.result not in writer.hoisted)
     arrays, passes = writer.memory.arrays, dict(program.history)
-    sizes = len(arrays), sum(map(size, arrays))
+    sizes = len(arrays), sum(value.nbytes for value in arrays)
     return Report(writer.title, passes, calls[False], calls[True], len(writer.hoisted), *sizes)
 
 

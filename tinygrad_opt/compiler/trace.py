@@ -12,24 +12,26 @@ from __future__ import annotations
 import abc
 import contextlib
 import functools
+import itertools
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from operator import attrgetter
 from typing import Any, NoReturn
 
 import numpy as np
 
 from tinygrad_opt import graph
 from tinygrad_opt.compiler.guards import SIMPLE
-from tinygrad_opt.compiler.program import Call, Function, Program, Value, replaced
+from tinygrad_opt.compiler.program import Call, Function, Program, Value, leaves_of, replaced
 from tinygrad_opt.compiler.watch import Watch, held, is_tracing, running
 from tinygrad_opt.errors import CompileError
 from tinygrad_opt.graph import Node, backpropagate
 from tinygrad_opt.rules import elementwise, shaping
-from tinygrad_opt.rules.registry import name_of
+from tinygrad_opt.rules.registry import UFUNC_METHODS, name_of
 from tinygrad_opt.tensor import Tensor, _wrap
 
-RULES = os.path.dirname(shaping.__file__)
+NUMPY, RULES = os.path.dirname(np.__file__), os.path.dirname(shaping.__file__)
 ABSTRACT_CLASSES = (abc.__file__, abc.ABCMeta.__instancecheck__.__code__.co_filename)
 
 # Questions about shapes and dtypes are answered while tracing.
@@ -44,15 +46,10 @@ SHAPED_BY: dict[Any, tuple[int, str]] = {np.compress: (0, "condition"), np.extra
 SHAPED_BY |= {np.repeat: (1, "repeats"), np.delete: (1, "obj"), np.insert: (1, "obj")}
 IN_PLACE = {np.copyto, np.put, np.place, np.putmask, np.put_along_axis, np.fill_diagonal}
 
-# The same function, without the Python code that NumPy has around it.
-CHEAPER = {
-    np.sum: np.add.reduce,
-    np.prod: np.multiply.reduce,
-    np.max: np.maximum.reduce,
-    np.amax: np.maximum.reduce,
-    np.min: np.minimum.reduce,
-    np.amin: np.minimum.reduce,
-}
+# Methods of ufuncs, with what they are in NumPy; and the other way round: the same without the Python code around it.
+KNOWN_AS = {getattr(ufunc, method): function for (ufunc, method), function in UFUNC_METHODS.items()}
+CHEAPER = {function: method for method, function in KNOWN_AS.items() if method.__name__ == "reduce"}
+CHEAPER |= {np.amax: np.maximum.reduce, np.amin: np.minimum.reduce}
 
 
 class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
@@ -67,26 +64,17 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
     @property  # type: ignore[misc]
     def __class__(self) -> Any:
         """For ``isinstance`` in the function that is traced it is what it stands for: an array."""
-        frame: Any = sys._getframe(1)
-        while frame.f_code.co_filename in ABSTRACT_CLASSES:  # they ask on behalf of who asks them
-            frame = frame.f_back
-        return Tracer if frame.f_code.co_filename.startswith(graph.LIBRARIES) else type(self.sample)
+        return Tracer if _file_of_caller(ABSTRACT_CLASSES).startswith(graph.LIBRARIES) else type(self.sample)
 
-    shape = property(lambda self: self.sample.shape)
-    ndim = property(lambda self: self.sample.ndim)
-    size = property(lambda self: self.sample.size)
-    dtype = property(lambda self: self.sample.dtype)
-    T = property(lambda self: np.transpose(self))
-    real, imag = property(lambda self: np.real(self)), property(lambda self: np.imag(self))
+    shape, ndim, size, dtype = (property(attrgetter(f"sample.{name}")) for name in ("shape", "ndim", "size", "dtype"))
+    T, real, imag = property(np.transpose), property(np.real), property(np.imag)
     mT = property(lambda self: np.swapaxes(self, -1, -2))  # noqa: N815 - ndarray's name
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         if any(isinstance(x, Tensor) for x in inputs):
             return NotImplemented  # the Tensor takes it
-        if kwargs.pop("out", None) is not None and not _called_in_rules():
-            _refuse("a change in place (out=, or +=)", "is not recorded: compute a new array")
-        if method == "at":
-            _refuse(f"np.{ufunc.__name__}.at", "changes an array in place, which is not recorded")
+        if _file_of_caller((NUMPY,)).startswith(RULES):  # whose code changes nothing but arrays that it has just made
+            kwargs.pop("out", None)
         return self.tracing.record(ufunc if method == "__call__" else getattr(ufunc, method), inputs, kwargs)
 
     def __array_function__(self, function: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -97,6 +85,8 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
                 kwargs = {**kwargs, "prepared": function.prepare(*args, **kwargs)}
             return function.forward(*args, **kwargs)
         return self.tracing.record(function, args, kwargs)
+
+    flatten = functools.partialmethod(np.ravel)
 
     def __getattr__(self, name: str) -> Any:
         """A method of ndarray: the function of NumPy of the same name."""
@@ -137,10 +127,6 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
         """Itself: nothing changes it."""
         return self
 
-    def flatten(self, order: str = "C") -> Any:
-        """``np.ravel``."""
-        return np.ravel(self, order)  # type: ignore[call-overload]
-
     def __repr__(self) -> str:
         return f"<a {self.dtype} array of shape {self.shape}, known when the compiled function runs>"
 
@@ -178,12 +164,12 @@ def _refuse(what: str, why: str) -> NoReturn:
     raise error
 
 
-def _called_in_rules() -> bool:
-    """Whether the call comes from a file of ``rules/``, whose code changes nothing but arrays that it has just made."""
+def _file_of_caller(between: tuple[str, ...]) -> str:
+    """The file whose code uses a Tracer: the one that calls us, or one that calls the files ``between``."""
     frame: Any = sys._getframe(2)
-    while frame.f_code.co_filename.startswith(os.path.dirname(np.__file__)):
+    while frame.f_code.co_filename.startswith(between):  # they act on behalf of who calls them
         frame = frame.f_back
-    return bool(os.path.dirname(frame.f_code.co_filename) == RULES)
+    return str(frame.f_code.co_filename)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -224,18 +210,23 @@ class Tracing(Watch):
         call = Call(function, inner, options, self.backward)
         with self.drawing(args) if not call.pure else contextlib.nullcontext():
             result = function(*plain_args, **plain_kwargs)
-        if result is None and not call.pure:
-            call.result = ()
-            self.program.calls.append(call)
-            return None
-        turned = function is np.transpose and len(args) == 1 and not kwargs and isinstance(args[0], Tracer)
-        tracers = self._results(function, result, args[0].value if turned else None)
-        call.result = replaced(tracers, _value)
-        if isinstance(call.result, list):
-            call.result = tuple(call.result)
-        call.shares = [x.value for x in _tracers((args, kwargs)) if _share_memory(x.sample, result)]
+        name, of = KNOWN_AS.get(function, function).__name__.strip("_<>"), None
+        if function is np.transpose and isinstance(args[0], Tracer) and not (args[1:] or kwargs):
+            name, of = "{}_T", args[0].value
+
+        def traced(leaf: Any) -> Any:
+            if not isinstance(leaf, (np.ndarray, np.generic)):
+                _refuse(name_of(function), f"gives {leaf!r:.40}, no array, which would stay the same for all calls")
+            return Tracer(self, Value(name, leaf, of), leaf)
+
+        only_checks = result is None and not call.pure
+        tracers = () if only_checks else replaced(result, traced)
+        call.result = replaced(tuple(tracers) if isinstance(tracers, list) else tracers, _value)
+        for operand, part in itertools.product(_tracers((args, kwargs)), leaves_of(result)):
+            if np.may_share_memory(operand.sample, part):
+                call.shares.append(operand.value)
         self.program.calls.append(call)
-        return tracers
+        return None if only_checks else tracers
 
     def _check(self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Refuse what no program can do."""
@@ -246,22 +237,8 @@ class Tracing(Watch):
         orders = {arg for arg in (*args, *kwargs.values()) if isinstance(arg, str)}
         if function in (np.ravel, np.reshape) and orders & {"A", "K"}:
             _refuse(f'{name_of(function)} with order="A" or "K"', 'depends on how its memory lies: use order="C"')
-        if function in IN_PLACE or kwargs.get("out") is not None:
-            _refuse(name_of(function), "changes an array in place, which is not recorded: compute a new array")
-
-    def _results(self, function: Function, result: Any, of: Value | None) -> Any:
-        """The arrays of a result as Tracers; ``of`` is what they are the transpose of."""
-        name = "{}_T" if of is not None else function.__name__.strip("_<>")
-        reduced = getattr(function, "__self__", None)
-        if isinstance(reduced, np.ufunc):
-            name = {"add": "sum", "maximum": "max", "minimum": "min"}.get(reduced.__name__, name)
-
-        def traced(leaf: Any) -> Any:
-            if not isinstance(leaf, (np.ndarray, np.generic)):
-                _refuse(name_of(function), f"gives {leaf!r:.40}, no array, which would stay the same for all calls")
-            return Tracer(self, Value(name, leaf, of), leaf)
-
-        return replaced(result, traced)
+        if function in IN_PLACE or name_of(function).endswith(".at") or kwargs.get("out") is not None:
+            _refuse(name_of(function), "changes an array in place (as out=, +=), which is not recorded: make a new one")
 
     # The result ------------------------------------------------------------------------------------------------------
 
@@ -271,14 +248,11 @@ class Tracing(Watch):
 
     def leaks(self, container: Any) -> bool:
         """Whether something of this run is in a list or a dict."""
-        leaves: list[Any] = []
-        replaced(container, leaves.append)
-        return any(type(leaf) is not np.ndarray and self.makes(leaf) for leaf in leaves)
+        return any(type(leaf) is not np.ndarray and self.makes(leaf) for leaf in leaves_of(container))
 
     def outputs(self, result: Any) -> list[Any]:
         """The arrays and Tensors of a result that the program computes."""
-        leaves: list[Any] = []
-        replaced(result, leaves.append)
+        leaves = leaves_of(result)
         for leaf in leaves:
             if not isinstance(leaf, (Tracer, np.ndarray, Tensor, *SIMPLE)):
                 raise CompileError(
@@ -298,29 +272,22 @@ class Tracing(Watch):
 
     def prepare(self, nodes: list[Node]) -> list[Node]:
         """Make the calls before ``nodes`` ready for the backward walk, name their results, and find the leaves."""
-        leaves, seen, waiting = [], set(nodes), list(nodes)
+        seen: set[Node] = set()
+        waiting: list[Node | None] = [*nodes]
         while waiting:
             node = waiting.pop()
-            if node.op is None:
-                leaves.append(node)
-                continue
-            if isinstance(node.out, Tracer) and node.out.value not in self.program.known:
-                node.out.value.name = node.op.name.rpartition(".")[2]
-            if not isinstance(node.op, _Careful):
-                node.op = _Careful(node.op)
-            new = {parent: None for parent in node.parents if parent is not None and parent not in seen}
-            seen.update(new)
-            waiting += new
-        return sorted(leaves, key=lambda node: node.index)
+            if node is not None and node not in seen:
+                seen.add(node)
+                waiting += node.parents
+                if node.op is not None and not isinstance(node.op, _Careful):
+                    self.rename(node.out, node.op.name.rpartition(".")[2])
+                    node.op = _Careful(node.op)
+        return sorted((node for node in seen if node.op is None), key=lambda node: node.index)
 
-    def leaf_value(self, leaf: Node, source: Any) -> Value:
-        """What a leaf holds, in the program."""
-        return leaf.out.value if isinstance(leaf.out, Tracer) else self.captured[source].value
-
-    def name_gradient(self, gradient: Any, value: Value) -> None:
-        """Name a result after what it is the gradient of."""
-        if isinstance(gradient, Tracer) and gradient.value not in self.program.known:
-            gradient.value.name, gradient.value.of = "d_{}", value
+    def rename(self, result: Any, name: str, of: Value | None = None) -> None:
+        """Give a better name to what a call has computed."""
+        if isinstance(result, Tracer) and result.value not in self.program.known:
+            result.value.name, result.value.of = name, of
 
 
 def trace(tracing: Tracing, function: Function, args: Any, kwargs: Any, names: list[str]) -> Any:
@@ -360,12 +327,12 @@ def trace(tracing: Tracing, function: Function, args: Any, kwargs: Any, names: l
         tracing.backward = True
         grads = backpropagate(zip(nodes, seeds, strict=True), inputs=leaves) if leaves else {}
         program.outputs = [_value(y._data if isinstance(y, Tensor) else y) for y in outputs]
-    leaves = [leaf for leaf in leaves if leaf in grads]
-    for leaf in leaves:
-        tracing.name_gradient(grads[leaf], tracing.leaf_value(leaf, sources[leaf]))
+    for leaf, gradient in grads.items():
+        holder = leaf.out if isinstance(leaf.out, Tracer) else tracing.captured[sources[leaf]]
+        tracing.rename(gradient, "d_{}", holder.value)
     program.seeds = [seed.value for seed in seeds]
-    program.gradients = [_value(grads[leaf]) for leaf in leaves]
-    tracing.sources = [sources[leaf] for leaf in leaves]
+    program.gradients = [_value(gradient) for gradient in grads.values()]
+    tracing.sources = [sources[leaf] for leaf in grads]
     return result
 
 
@@ -381,6 +348,7 @@ class _Careful:
     def __getitem__(self, position: int) -> Any:
         rule = self.op.rules[position]
 
+        @functools.wraps(rule)
         def careful(g: Any, out: Any, *values: Any, **options: Any) -> Any:
             tracing: Any = running[-1]
             calls, refused = tracing.program.calls, tracing.refused
@@ -392,18 +360,10 @@ class _Careful:
                 del calls[before:]
                 result = tracing.record(rule, (g, out, *values), options)
             if isinstance(values[position], Tracer) and len(calls) > before:
-                tracing.name_gradient(result, values[position].value)
+                tracing.rename(result, "d_{}", values[position].value)
             return result
 
-        careful.unread = {-1, *range(99)}  # type: ignore[attr-defined]
         return careful
-
-
-def _share_memory(array: Any, result: Any) -> bool:
-    """Whether a result, or one of several, is a view of an array."""
-    if isinstance(result, (tuple, list)):
-        return any(_share_memory(array, part) for part in result)
-    return isinstance(array, np.ndarray) and isinstance(result, np.ndarray) and np.may_share_memory(array, result)
 
 
 def _sample(leaf: Any) -> Any:
@@ -415,6 +375,4 @@ def _value(leaf: Any) -> Any:
 
 
 def _tracers(tree: Any) -> list[Tracer]:
-    found: list[Tracer] = []
-    replaced(tree, lambda leaf: found.append(leaf) if isinstance(leaf, Tracer) else None)
-    return found
+    return [leaf for leaf in leaves_of(tree) if isinstance(leaf, Tracer)]
