@@ -95,9 +95,10 @@ class Program:
 
 def leaves_of(tree: Any) -> list[Any]:
     """What is nested in tuples, lists, dicts and dataclasses, in order."""
-    leaves: list[Any] = []
-    replaced(tree, leaves.append)
-    return leaves
+    # Types are asked, not ``isinstance``, in answer to which a Tracer looks who asks: that takes its time.
+    if issubclass(type(tree), (tuple, list)):
+        return [leaf for part in tree for leaf in leaves_of(part)]
+    return leaves_of([*fields(tree).values()]) if issubclass(type(tree), dict) or is_record(tree) else [tree]
 
 
 def values_in(tree: Any) -> list[Value]:
@@ -107,12 +108,12 @@ def values_in(tree: Any) -> list[Value]:
 
 def replaced(tree: Any, new: Callable[[Any], Any]) -> Any:
     """The same nesting of tuples, lists, dicts and dataclasses, with ``new(leaf)`` in the place of every leaf."""
-    if isinstance(tree, (tuple, list)):
+    if issubclass(type(tree), (tuple, list)):
         items = [replaced(item, new) for item in tree]
         return type(tree)(*items) if hasattr(tree, "_fields") else type(tree)(items)
-    if isinstance(tree, dict) or is_record(tree):
+    if issubclass(type(tree), dict) or is_record(tree):
         whole = copy.copy(tree)  # there may be more to it, such as a default
-        put = whole.__setitem__ if isinstance(tree, dict) else functools.partial(object.__setattr__, whole)
+        put = whole.__setitem__ if issubclass(type(tree), dict) else functools.partial(object.__setattr__, whole)
         for name, value in fields(tree).items():
             put(name, replaced(value, new))
         return whole

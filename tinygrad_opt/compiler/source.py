@@ -43,14 +43,15 @@ class Memory:
     """
 
     def __init__(self, program: Program) -> None:
-        self.program = program
         self.known = program.known
         self.roots: dict[Value, set[Value]] = {value: {value} for value in self.known}  # whose array it is in
+        self.arrays_of: dict[Call, list[Value]] = {}  # the arrays that a call reads and makes, each by its root
         self.last: dict[Value, float] = {}  # of each array, by its root, the number of the last call that reads it
         for number, call in enumerate(program.calls):
             shared = set().union(*(self.roots[x] for x in call.shares))
             self.roots.update((value, shared or {value}) for value in call.results)
-            self.last.update(dict.fromkeys(self._arrays_of(call), number))
+            self.arrays_of[call] = [root for x in (*call.operands, *call.results) for root in self.roots[x]]
+            self.last.update(dict.fromkeys(self.arrays_of[call], number))
         self.last.update((root, NEVER) for value in values_in(program.wanted) for root in self.roots[value])
         # What others than these read, such as a reshape, may live on in a view, or not: as it lies in memory.
         readers = [call for call in program.calls if call.function not in VIEWS and not makes_array(call.function)]
@@ -68,10 +69,6 @@ class Memory:
         own = [value for value, roots in self.roots.items() if roots == {value} and value not in self.known]
         return [value for value in own if value.shape and value not in self.into]
 
-    def _arrays_of(self, call: Call) -> list[Value]:
-        """The arrays that a call reads and makes, each by its root."""
-        return [root for x in (*call.operands, *call.results) for root in self.roots[x]]
-
     def _take_over(self, calls: list[tuple[int, Call]]) -> None:
         """Find what is written into the array of another."""
         ours: set[Value] = set()  # arrays that may be written over when nobody reads them any more,
@@ -87,7 +84,7 @@ class Memory:
                     ours.discard(taken)
             if makes_array(call.function):
                 ours.update(value for value in call.results if value not in self.pinned)
-            for root in dict.fromkeys(self._arrays_of(call)):
+            for root in dict.fromkeys(self.arrays_of[call]):
                 if root in ours and self.last[root] == number and root.nbytes <= LARGE:
                     free.setdefault(root.kind, []).append(root)
 
