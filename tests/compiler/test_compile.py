@@ -996,6 +996,18 @@ def test_attributes_of_modules_that_change():
         assert_same(compiled, f, [model.weight], X)
 
 
+def test_a_mode_that_a_class_sets_for_its_modules(monkeypatch):
+    class Halving(nn.Module):
+        def forward(self, x):
+            return x / 2 if self.training else x
+
+    model = Halving()
+    compiled = tg.compile(model)
+    np.testing.assert_array_equal(compiled(X), X / 2)
+    monkeypatch.setattr(Halving, "training", False)
+    np.testing.assert_array_equal(compiled(X), X)
+
+
 def test_layers_that_are_exchanged_and_added():
     model = nn.Sequential(nn.Linear(3, 3), nn.Tanh())
     compiled = tg.compile(model)

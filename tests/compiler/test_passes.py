@@ -196,6 +196,24 @@ def test_what_broadcasts_by_itself_is_not_repeated():
     assert functions(both).count(np.broadcast_to) == 1
 
 
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: np.copy(a=x),
+        lambda x: np.real(val=x),
+        lambda x: np.broadcast_to(array=x, shape=(2, 2, 3)) + np.ones((2, 2, 3)),
+    ],
+)
+def test_operands_by_keyword(f):
+    after(passes.simplify, lambda x: f(x) * 2, X)
+
+
+def test_what_only_looks_large_takes_no_memory():
+    huge = lambda x: np.broadcast_to(x[:1, :1], (10**6, 10**6))
+    after(passes.simplify, lambda x: huge(x).T[:2, :2] * 2, X)
+    after(passes.simplify, lambda x: np.expand_dims(huge(x), 0)[0, :2, :2] * 2, X)
+
+
 # Constant folding ----------------------------------------------------------------------------------------------------
 
 

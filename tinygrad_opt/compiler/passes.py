@@ -130,17 +130,18 @@ def _is_all(operand: Any, number: float) -> bool:
 def _same_array(call: Call, makers: dict[Value, Call]) -> Any:
     """The operand of a call that only copies it; or what calls of SHAPES start from that move no element in the end."""
     if call.function in COPIES:
-        return call.args[0]
+        return call.args[0] if call.args else None
     chain: list[Call] = []
     last: Call | None = call
     while last is not None and last.function in SHAPES and last.operands == [*last.args[:1]]:
         chain.insert(0, last)
-        start = moved = np.empty(last.args[0].shape)  # nobody reads the elements: it tells where each of them lies
-        start.flags.writeable = False
-        for each in chain:
-            moved = each.function(moved, *each.args[1:], **each.kwargs)
-        if moved.__array_interface__ == start.__array_interface__:
-            return last.args[0]
+        if last.args[0].contiguous:  # else it may be far larger than its memory
+            start = moved = np.empty(last.args[0].shape, np.int8)  # never read: it tells where each element lies
+            start.flags.writeable = False
+            for each in chain:
+                moved = each.function(moved, *each.args[1:], **each.kwargs)
+            if moved.__array_interface__ == start.__array_interface__:
+                return last.args[0]
         last = makers.get(last.args[0])
     return None
 
@@ -150,7 +151,7 @@ def _broadcast_by_itself(call: Call, makers: dict[Value, Call]) -> None:
     if isinstance(call.function, np.ufunc) and not call.function.signature and not call.kwargs:
         for position, operand in enumerate(call.args):
             maker = makers.get(operand) if isinstance(operand, Value) else None
-            if maker is not None and maker.function is np.broadcast_to:
+            if maker is not None and maker.function is np.broadcast_to and maker.args:
                 args = (*call.args[:position], maker.args[0], *call.args[position + 1 :])
                 if np.broadcast_shapes(*map(np.shape, args)) == call.result.shape:
                     call.args = args

@@ -30,6 +30,7 @@ class Value:
         self.shape: tuple[int, ...] = sample.shape
         self.dtype: np.dtype[Any] = sample.dtype
         self.nbytes: int = sample.nbytes
+        self.contiguous: bool = sample.flags.forc  # in one order or the other
         self.kind = (self.shape, self.dtype, sample.flags.c_contiguous, sample.flags.f_contiguous)
 
     def __repr__(self) -> str:

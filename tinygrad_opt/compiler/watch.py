@@ -140,7 +140,7 @@ class Watch:
         value = original(module, name)
         self.look_at(module)
         kind = type(module)
-        if not hasattr(Module, name) and getattr(kind, name, self) is value:
+        if (name == "training" or not hasattr(Module, name)) and getattr(kind, name, self) is value:
             self.class_attributes[kind, name] = (f"{kind.__name__}.{name}", partial(getattr, kind, name, None), value)
         if name == "_hooks" and value is not None and (value.before or value.after):
             raise HookedError
