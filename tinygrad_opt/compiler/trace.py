@@ -67,7 +67,7 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
         return Tracer if _file_of_caller(ABSTRACT_CLASSES).startswith(graph.LIBRARIES) else type(self.sample)
 
     shape, ndim, size, dtype = (property(attrgetter(f"sample.{name}")) for name in ("shape", "ndim", "size", "dtype"))
-    T, real, imag = property(np.transpose), property(np.real), property(np.imag)
+    T, real, imag = (property(function, doc="As that of an array.") for function in (np.transpose, np.real, np.imag))
     mT = property(lambda self: np.swapaxes(self, -1, -2))  # noqa: N815 - ndarray's name
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
