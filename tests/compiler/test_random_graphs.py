@@ -3,12 +3,14 @@
 Bit for bit, but for the gradients of several outputs, which may be added up in another order.
 """
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 
 import tinygrad_opt as tg
 from tests.compiler.compare import Unchanged, assert_close, assert_equal, gradients, kinds, values, weighted
 from tests.gradients import leaves
 from tests.graphs import graphs, run
+from tinygrad_opt.compiler import source
 
 EXAMPLES = {"deadline": None, "derandomize": True, "database": None, "suppress_health_check": list(HealthCheck)}
 
@@ -18,10 +20,12 @@ def leaf_sets(graph):
     return [graph.leaves, [0.97 * leaf for leaf in graph.leaves]]
 
 
+@pytest.mark.parametrize("large", [source.LARGE, 0])
 @settings(max_examples=120, **EXAMPLES)
-@given(graphs())
-def test_the_outputs_of_a_graph_are_the_same_compiled(graph):
-    """With the leaves as arguments, and all that the graph gives as results."""
+@given(graph=graphs())
+def test_the_outputs_of_a_graph_are_the_same_compiled(monkeypatch, large, graph):
+    """With the leaves as arguments, and all that the graph gives as results; also where every array is a large one."""
+    monkeypatch.setattr(source, "LARGE", large)
 
     def outputs(*tensors):
         found = run(graph, tensors)
