@@ -201,6 +201,7 @@ def test_what_broadcasts_by_itself_is_not_repeated():
     [
         lambda x: np.copy(a=x),
         lambda x: np.real(val=x),
+        lambda x: np.transpose(a=x),
         lambda x: np.broadcast_to(array=x, shape=(2, 2, 3)) + np.ones((2, 2, 3)),
     ],
 )

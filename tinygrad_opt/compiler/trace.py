@@ -211,7 +211,7 @@ class Tracing(Watch):
         with self.drawing(args) if not call.pure else contextlib.nullcontext():
             result = function(*plain_args, **plain_kwargs)
         name, of = KNOWN_AS.get(function, function).__name__.strip("_<>"), None
-        if function is np.transpose and isinstance(args[0], Tracer) and not (args[1:] or kwargs):
+        if function is np.transpose and len(args) == 1 and not kwargs and isinstance(args[0], Tracer):
             name, of = "{}_T", args[0].value
 
         def traced(leaf: Any) -> Any:
